@@ -1,0 +1,1 @@
+"""The monitor, a process of its own: watches the pool, decides on its size, writes the log, counts."""

@@ -1,0 +1,1 @@
+"""What stands around the command and around our own workers: filters, confinement, spawning, the keeper."""

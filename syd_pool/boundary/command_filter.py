@@ -1,0 +1,92 @@
+"""The two filters of the command, from the table of calls and the guards (I12).
+
+`parent`  default ALLOW.  The guards with conditions: refusals of some arguments of a call that is
+          otherwise native or emulated.  The kernel takes the most severe answer of all filters (KILL,
+          ERRNO, NOTIFY, TRACE, ALLOW), so these hold whatever the other filter says.
+`main`    default ENOSYS, so that an unknown number fails.  One answer for each call; has the listener.
+
+Two, not one: "everything but these two values" takes some thirty instructions a value in BPF made of
+masks, and ioctl is called often.  A call that both allow without conditions never runs either: the
+kernel keeps a bitmap of those (kernel/seccomp.c, seccomp_cache_check_allow).
+"""
+
+from __future__ import annotations
+
+from errno import ENOSYS
+
+from syd_pool.boundary import guards
+from syd_pool.boundary.filter import ALLOW, NOTIFY, errno_action, int_is, trace_action
+from syd_pool.emulate import table
+from syd_pool.linux.numbers import NR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from syd_pool.boundary.filter import Condition, Rule
+    from syd_pool.policy import Ruleset
+
+UNKNOWN = errno_action(ENOSYS)
+
+# A row of the table that is about some arguments only; the rest of the call is as without the row.
+ONLY_WHEN: dict[str, tuple[Condition, ...]] = {
+    "ptrace": (int_is(0, 0),),  # PTRACE_TRACEME
+    "prctl": (int_is(0, 15),),  # PR_SET_NAME
+}
+
+
+class CommandFilters:
+    """Rules of both filters, not compiled yet.  `traced` says whether any answer is TRACE."""
+
+    __slots__ = ("main", "parent", "traced")
+
+    def __init__(self, parent: list[Rule], main: list[Rule], traced: bool):
+        self.parent = parent
+        self.main = main
+        self.traced = traced
+
+
+def _answers(rows: Iterable[table.Row], ptrace: bool) -> dict[str, int]:
+    """Name -> action of the rows.
+
+    TRACE's data is the call's number, for logs.  Dispatch on the number itself:
+    a command with trace/allow_unsafe_cbpf may add filters of its own whose TRACE carries other data.
+    """
+    actions: dict[str, int] = {}
+    for name, how, *_ in rows:
+        if how == table.NOTIFY or (how == table.TRACE and not ptrace):
+            actions[name] = NOTIFY
+        elif how == table.TRACE:
+            actions[name] = trace_action(NR[name])
+        elif how == table.UNBUILT:
+            actions.setdefault(name, UNKNOWN)
+        else:
+            raise ValueError(f"{name}: no such treatment: {how}")
+    return actions
+
+
+def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) -> CommandFilters:
+    """The filters of a run.  ptrace: False turns TRACE into NOTIFY (trace/allow_unsafe_ptrace)."""
+    conditional, outright = guards.rules_of(rules.option)
+    answers = _answers(table.in_force(rules, identity), ptrace)
+    native = dict.fromkeys(guards.native_names(), ALLOW)
+    native.update(dict.fromkeys((row[0] for row in table.ROWS), ALLOW))
+    native.update(dict.fromkeys((name for g in guards.GUARDS for name in g.names), ALLOW))
+    native.update(outright)
+    parent = [rule for rule in conditional if not _covers(rule, answers)]
+    main: list[Rule] = []
+    for name, action in native.items():
+        answer = answers.get(name)
+        if answer is None or (answer == UNKNOWN and name in outright):
+            main.append((NR[name], action, ()))
+        elif name in ONLY_WHEN:
+            main += [(NR[name], answer, ONLY_WHEN[name]), (NR[name], action, ())]
+        else:
+            main.append((NR[name], answer, ()))
+    return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))
+
+
+def _covers(rule: Rule, answers: dict[str, int]) -> bool:
+    """A row of the table answers just what this guard refuses: then the guard must not outrank it."""
+    nr, _, conditions = rule
+    return any(nr == NR[name] and conditions == only and name in answers for name, only in ONLY_WHEN.items())

@@ -1,0 +1,163 @@
+"""What a handler gets: one system call of one caller.
+
+There is one Call object in a worker, filled anew for every call.  The worker subclasses it with the
+parts that touch the caller (worker/caller.py); a test subclasses it with a fake.  A handler is
+
+    def handler(call: Call) -> int | None
+
+and returns the call's result (>= 0), -errno, or None when the call has already been answered
+(`return call.install(fd, flags)`, `return call.resume()`).  It may raise OSError (its errno is the
+answer) or Gone.  Anything else it raises is a bug in us: the caller gets EACCES and the worker dies.
+"""
+
+from __future__ import annotations
+
+from syd_pool.linux.libc import AT_FDCWD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+    from typing import Any
+
+    from syd_pool.policy import Ruleset
+
+# flags of find() and entry()
+FOLLOW = 1  # follow a symbolic link in the last component
+EMPTY = 2  # an empty path means dirfd itself (AT_EMPTY_PATH)
+
+
+class Found:
+    """Where a path led.
+
+    fd      O_PATH descriptor of the object; -1 when it is missing (entry() only)
+    parent  O_PATH descriptor of the directory that holds it; -1 when find() had no need of it
+    name    last component, bytes without a slash (b"" when the path is a directory by itself: "/", "..")
+    path    absolute, link-free text for the rules; the caller's own /proc/TGID is /proc/self
+    mode    st_mode when it is known, else 0
+    slash   the path ended in a slash or "/."
+    """
+
+    __slots__ = ("fd", "mode", "name", "parent", "path", "slash")
+
+    def __init__(self, fd: int, parent: int, name: bytes, path: bytes, mode: int = 0, slash: bool = False):
+        self.fd = fd
+        self.parent = parent
+        self.name = name
+        self.path = path
+        self.mode = mode
+        self.slash = slash
+
+
+class Call:
+    """One system call of one caller; see the module's docstring."""
+
+    __slots__ = (
+        "args",
+        "cred_gen",
+        "entry",
+        "exec_gen",
+        "find",
+        "id",
+        "listener",
+        "nr",
+        "own_pids",
+        "rules",
+        "tgid",
+        "tid",
+    )
+
+    id: int  # notification id; 0 in a ptrace stop
+    listener: int  # this worker's descriptor of the run's listener
+    tid: int  # the calling thread
+    tgid: int  # its thread group
+    nr: int
+    args: tuple[int, ...]  # six unsigned 64-bit words
+    exec_gen: int  # how often the thread group has executed; a cached descriptor of an older one is stale
+    cred_gen: int  # 0 while the caller has the identity the run started with
+    rules: Ruleset
+    own_pids: Container[int]  # our processes, which do not exist for the caller
+    find: Callable[[Call, int, bytes, int], Found]  # worker/lookup.py
+    entry: Callable[[Call, int, bytes, int], Found]
+
+    def int(self, i: int) -> int:
+        """Argument `i` as the kernel sees an unsigned int: its lower 32 bits (I7)."""
+        return self.args[i] & 0xFFFFFFFF
+
+    def fd(self, i: int) -> int:
+        """Argument `i` as a descriptor: signed 32 bits; AT_FDCWD is -100."""
+        value = self.args[i] & 0xFFFFFFFF
+        return value - 0x100000000 if value & 0x80000000 else value
+
+    def string(self, address: int) -> bytes:
+        """The caller's C string at `address`, at most 4095 bytes.  Raises OSError EFAULT, ENAMETOOLONG."""
+        raise NotImplementedError
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly `size` bytes of the caller.  Raises OSError EFAULT."""
+        raise NotImplementedError
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Write into the caller, honouring its page protection.  Raises OSError EFAULT."""
+        raise NotImplementedError
+
+    def write_from(self, address: int, buffer: int, size: int) -> None:
+        """As write(), from `size` bytes at our address `buffer` (no copy)."""
+        raise NotImplementedError
+
+    def valid(self) -> None:
+        """Is the caller still waiting?  To be asked after its memory or /proc entry was read.  Raises Gone."""
+        raise NotImplementedError
+
+    def begin_effect(self) -> None:
+        """Announce that something that cannot be repeated starts now (I3)."""
+        raise NotImplementedError
+
+    def umask(self) -> int:
+        """The caller's umask."""
+        raise NotImplementedError
+
+    def keep(self, fd: int) -> int:
+        """Have `fd` closed once the call is answered, off the caller's time; returns it."""
+        raise NotImplementedError
+
+    def install(self, fd: int, flags: int) -> None:
+        """Answer with `fd` as a new descriptor of the caller (flags: O_CLOEXEC or 0) and close ours."""
+        raise NotImplementedError
+
+    def note_identity(self) -> None:
+        """Hand the call to the tracer, which notes the change of identity and continues it.  Raises Gone."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Answer with CONTINUE, if the table lists this call as one that may (I5)."""
+        raise NotImplementedError
+
+    def blocking(self, fn: Callable[..., int], *args: Any) -> int:
+        """Run a raw_* call that may block: announced, interruptible.  Returns its result.
+
+        Raises Gone when the call was interrupted: the tracer then answers for it.
+        """
+        raise NotImplementedError
+
+    def own_fd(self, fd: int) -> int:
+        """A duplicate of the caller's descriptor `fd` in this worker (kept).  Raises OSError EBADF."""
+        raise NotImplementedError
+
+    def log(self, fields: list[tuple[str, bytes | int]]) -> None:
+        """Hand one line to the log writer (keys of shm/logline.py); never blocks."""
+        raise NotImplementedError
+
+    def panic(self) -> None:
+        """Have the worker crash once the call is answered (action `panic`)."""
+        raise NotImplementedError
+
+    def end_run(self, errno: int) -> None:
+        """Have the tracer end the run with `errno` (action `exit`)."""
+        raise NotImplementedError
+
+    def judge(self, category: str, path: bytes) -> None:
+        """Ask the rules; log and act as the action says.  Raises OSError with the category's errno."""
+        raise NotImplementedError
+
+
+__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "Call", "Found"]

@@ -1,0 +1,83 @@
+"""From a verdict of the rules to what happens: log, signal, errno.
+
+The nine actions are those of syd(2); what each does is in ACT below.
+"""
+
+from __future__ import annotations
+
+import os
+
+from syd_pool.linux.libc import pidfd_open, pidfd_send_signal
+from syd_pool.linux.numbers import NAME
+from syd_pool.policy import actions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.emulate.call import Call
+
+SIGABRT, SIGKILL, SIGSTOP = 6, 9, 19
+_SIGNALS = {actions.ABORT: SIGABRT, actions.KILL: SIGKILL, actions.STOP: SIGSTOP}
+
+
+def judge(call: Call, category: str, path: bytes) -> None:
+    """Ask the rules of the run whether `category` is allowed on `path`.
+
+    Raises OSError with the category's errno when it is not.  The hot case, ALLOW, is one dictionary look-up.
+    """
+    action = call.rules.verdicts[category][path]
+    if action:
+        act(call, category, path, action)
+
+
+def judge_walk(call: Call, directory: bytes) -> None:
+    """As judge(), for `walk` on every directory from the root to `directory` at once."""
+    action = call.rules.walk[directory]
+    if action:
+        act(call, "walk", directory, action)
+
+
+def act(call: Call, category: str, path: bytes, action: int) -> None:
+    """Carry out an action other than ALLOW.  Raises OSError unless the action is WARN."""
+    if action != actions.FILTER:
+        report(call, category, path, action)
+    if action == actions.WARN:
+        return
+    errno = call.rules.errno(category)
+    signal = _SIGNALS.get(action)
+    if signal:
+        send_signal(call, signal)
+    elif action == actions.PANIC:
+        call.panic()
+    elif action == actions.EXIT:
+        call.end_run(errno)
+    raise OSError(errno, os.strerror(errno), path)
+
+
+def send_signal(call: Call, signal: int) -> None:
+    """Signal the caller's thread group, which cannot have been recycled while the call is valid."""
+    pidfd = pidfd_open(call.tgid)
+    try:
+        call.valid()
+        pidfd_send_signal(pidfd, signal)
+    finally:
+        os.close(pidfd)
+
+
+def report(call: Call, category: str, path: bytes, action: int) -> None:
+    """One log line for a decision (spec 1.14)."""
+    level = b"notice" if category in ("walk", "stat") else b"warn"
+    verb = category + "/" if "/" in category else category
+    call.log(
+        [
+            ("level", level),
+            ("ctx", b"access"),
+            ("cap", category.encode()),
+            ("act", actions.NAMES[action].encode()),
+            ("sys", NAME.get(call.nr, "?").encode()),
+            ("path", path),
+            ("args", b",".join(b"%#x" % a for a in call.args)),
+            ("pid", call.tid),
+            ("tgid", call.tgid),
+            ("tip", b"configure `allow/" + verb.rstrip("/").encode() + b"+" + path + b"'"),
+        ]
+    )

@@ -1,0 +1,60 @@
+"""link(2), linkat(2): category `rename` on the source and `create` on the new name.
+
+The source is linked from the descriptor that was judged, never by its name again.
+"""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENOENT
+
+from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.names import may_make, spot
+from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, raw_linkat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.emulate.call import Call
+
+
+def link(call: Call) -> int:
+    """link(old, new)"""
+    return _link(call, AT_FDCWD, call.args[0], AT_FDCWD, call.args[1], 0)
+
+
+def linkat(call: Call) -> int:
+    """linkat(olddirfd, old, newdirfd, new, flags)"""
+    return _link(call, call.fd(0), call.args[1], call.fd(2), call.args[3], call.int(4))
+
+
+def _link(call: Call, olddir: int, old_address: int, newdir: int, new_address: int, flags: int) -> int:
+    if flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
+        return -EINVAL
+    how = (FOLLOW if flags & AT_SYMLINK_FOLLOW else 0) | (EMPTY if flags & AT_EMPTY_PATH else 0)
+    source = call.find(call, olddir, call.string(old_address), how)
+    verdicts = call.rules.verdicts
+    if verdicts["stat"][source.path]:
+        call.judge("stat", source.path)
+    new = call.string(new_address)
+    at = call.entry(call, newdir, new, 0)
+    refused = may_make(call, at, "create")
+    if refused:
+        return refused
+    if verdicts["rename"][source.path]:
+        call.judge("rename", source.path)
+    parent, name = spot(at, new)
+    call.valid()
+    call.begin_effect()
+    return _link_held(source.fd, parent, name)
+
+
+def _link_held(fd: int, parent: int, name: bytes) -> int:
+    """A new name for the object behind our own O_PATH descriptor; 0 or -errno.
+
+    AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH or, since Linux 6.10, a descriptor opened with our
+    credentials; otherwise the kernel says ENOENT.  The way over /proc needs neither, and gives the
+    caller nothing it has not: it may link each of its own descriptors that way (linkat(2)).
+    """
+    result = raw_linkat(fd, b"", parent, name, AT_EMPTY_PATH)
+    if result == -ENOENT:
+        result = raw_linkat(AT_FDCWD, b"/proc/self/fd/%d" % fd, parent, name, AT_SYMLINK_FOLLOW)
+    return result

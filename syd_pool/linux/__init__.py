@@ -1,0 +1,1 @@
+"""The kernel's interface and nothing else: numbers, structures, thin calls that raise OSError."""

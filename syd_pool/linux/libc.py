@@ -1,0 +1,348 @@
+"""Thin calls into libc and the kernel.
+
+Two kinds.  Plain functions raise OSError with the errno and the path, as `os` does.  Functions
+named `raw_*` return the result or -errno and raise nothing: they are for the way of a call, where
+an exception costs more than the system call.  Only what `os` lacks, or does at a higher price, is here.
+
+Imports only ctypes, os and struct: this module is loaded in front of every command.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import CFUNCTYPE, addressof, c_char_p, c_long, create_string_buffer, get_errno
+from struct import Struct
+
+from syd_pool.linux.numbers import NR
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EACCESS = 0x200
+AT_REMOVEDIR = 0x200
+AT_SYMLINK_FOLLOW = 0x400
+AT_EMPTY_PATH = 0x1000
+AT_EXECVE_CHECK = 0x10000
+
+O_PATH = os.O_PATH
+O_TMPFILE = os.O_TMPFILE
+O_LARGEFILE = 0o100000  # what the kernel shows; os.O_LARGEFILE is 0 on x86_64
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+RESOLVE_CACHED = 0x20
+
+PROC_SUPER_MAGIC = 0x9FA0
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+MFD_CLOEXEC = 1
+MFD_ALLOW_SEALING = 2
+MFD_NOEXEC_SEAL = 8
+F_ADD_SEALS = 1033
+F_SEAL_SEAL = 1
+F_SEAL_SHRINK = 2
+F_SEAL_GROW = 4
+F_SEAL_FUTURE_WRITE = 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+
+# syscall(2) with one prototype per shape of arguments: declared argument types are checked and
+# converted in C; `c_char_p` takes bytes without a copy.  (number, arguments...)
+_LLL = CFUNCTYPE(c_long, c_long, c_long, c_long, c_long, c_long, c_long, c_long, use_errno=True)
+raw_syscall = _LLL(("syscall", _libc))
+_at_path = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
+_two_paths = CFUNCTYPE(
+    c_long, c_long, c_long, c_char_p, c_long, c_char_p, c_long, c_long, use_errno=True
+)(("syscall", _libc))
+
+_NR_OPENAT = NR["openat"]
+_NR_OPENAT2 = NR["openat2"]
+_NR_FSTAT = NR["fstat"]
+_NR_NEWFSTATAT = NR["newfstatat"]
+_NR_STATX = NR["statx"]
+_NR_FACCESSAT2 = NR["faccessat2"]
+_NR_READLINKAT = NR["readlinkat"]
+_NR_GETDENTS64 = NR["getdents64"]
+_NR_MKDIRAT = NR["mkdirat"]
+_NR_UNLINKAT = NR["unlinkat"]
+_NR_RENAMEAT2 = NR["renameat2"]
+_NR_LINKAT = NR["linkat"]
+_NR_SYMLINKAT = NR["symlinkat"]
+_NR_TRUNCATE = NR["truncate"]
+_NR_PIDFD_GETFD = NR["pidfd_getfd"]
+_NR_VM_READV = NR["process_vm_readv"]
+_NR_VM_WRITEV = NR["process_vm_writev"]
+
+_OPEN_HOW = Struct("QQQ")
+_how_buffer = create_string_buffer(_OPEN_HOW.size)
+_how = addressof(_how_buffer)
+_IOVEC = Struct("QQ")
+_liov_buffer = create_string_buffer(_IOVEC.size)
+_riov_buffer = create_string_buffer(_IOVEC.size)
+_liov, _riov = addressof(_liov_buffer), addressof(_riov_buffer)
+# Words that a worker's filter wants in unused argument registers of some calls (boundary/worker_filter.py);
+# 0 in every other process.
+COOKIED = frozenset(
+    ("openat2", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setfsuid", "setfsgid", "setgroups", "setresuid",
+     "setresgid", "capset")
+)  # fmt: skip
+_cookie_one = _cookie_two = 0
+
+
+def set_cookies(one: int, two: int) -> None:
+    """From now on the calls in COOKIED carry these words in their fifth and sixth argument."""
+    global _cookie_one, _cookie_two
+    _cookie_one, _cookie_two = one, two
+
+
+_pack_how = _OPEN_HOW.pack_into
+_pack_iov = _IOVEC.pack_into
+
+
+def raise_errno(result: int, path: bytes | str | None = None) -> int:
+    """Turn a -errno into OSError (with `path`); a result >= 0 passes through."""
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), path)
+    return result
+
+
+def syscall(name: str, *args: int) -> int:
+    """syscall(2) by name with integer arguments.  Raises OSError."""
+    filled = args + (0,) * (6 - len(args))
+    if name in COOKIED:
+        filled = (*filled[:4], _cookie_one, _cookie_two)
+    result = raw_syscall(NR[name], *filled)
+    if result < 0:
+        raise OSError(get_errno(), f"{name}: {os.strerror(get_errno())}")
+    return result
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def raw_openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2): a new descriptor or -errno.  `path` ends at its first NUL."""
+    _pack_how(_how_buffer, 0, flags, mode, resolve)
+    fd = _at_path(_NR_OPENAT2, dirfd, path, _how, 24, _cookie_one, _cookie_two)
+    return fd if fd >= 0 else -get_errno()
+
+
+def raw_openat(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """openat(2) without the EINTR loop of os.open (PEP 475): a new descriptor or -errno."""
+    fd = _at_path(_NR_OPENAT, dirfd, path, flags, mode, 0, 0)
+    return fd if fd >= 0 else -get_errno()
+
+
+def raw_fstat(fd: int, buffer: int) -> int:
+    """fstat(2) into the 144 bytes at address `buffer`."""
+    return 0 if raw_syscall(_NR_FSTAT, fd, buffer, 0, 0, 0, 0) == 0 else -get_errno()
+
+
+def raw_fstatat(dirfd: int, path: bytes, buffer: int, flags: int) -> int:
+    """newfstatat(2) into the 144 bytes at address `buffer`."""
+    return 0 if _at_path(_NR_NEWFSTATAT, dirfd, path, buffer, flags, 0, 0) == 0 else -get_errno()
+
+
+def raw_statx(dirfd: int, path: bytes, flags: int, mask: int, buffer: int) -> int:
+    """statx(2) into the 256 bytes at address `buffer`."""
+    return 0 if _at_path(_NR_STATX, dirfd, path, flags, mask, buffer, 0) == 0 else -get_errno()
+
+
+def raw_faccessat2(dirfd: int, path: bytes, mode: int, flags: int) -> int:
+    """faccessat2(2)."""
+    return 0 if _at_path(_NR_FACCESSAT2, dirfd, path, mode, flags, 0, 0) == 0 else -get_errno()
+
+
+def raw_readlinkat(dirfd: int, path: bytes, buffer: int, size: int) -> int:
+    """readlinkat(2) into `size` bytes at address `buffer`: the length or -errno."""
+    n = _at_path(_NR_READLINKAT, dirfd, path, buffer, size, 0, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def raw_getdents64(fd: int, buffer: int, size: int) -> int:
+    """getdents64(2) into `size` bytes at address `buffer`: the length, 0 at the end, or -errno."""
+    n = raw_syscall(_NR_GETDENTS64, fd, buffer, size, 0, 0, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def raw_mkdirat(dirfd: int, path: bytes, mode: int) -> int:
+    """mkdirat(2)."""
+    return 0 if _at_path(_NR_MKDIRAT, dirfd, path, mode, 0, 0, 0) == 0 else -get_errno()
+
+
+def raw_unlinkat(dirfd: int, path: bytes, flags: int) -> int:
+    """unlinkat(2)."""
+    return 0 if _at_path(_NR_UNLINKAT, dirfd, path, flags, 0, 0, 0) == 0 else -get_errno()
+
+
+def raw_renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> int:
+    """renameat2(2)."""
+    return 0 if _two_paths(_NR_RENAMEAT2, olddir, old, newdir, new, flags, 0) == 0 else -get_errno()
+
+
+def raw_linkat(olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> int:
+    """linkat(2)."""
+    return 0 if _two_paths(_NR_LINKAT, olddir, old, newdir, new, flags, 0) == 0 else -get_errno()
+
+
+_symlink = CFUNCTYPE(c_long, c_long, c_char_p, c_long, c_char_p, c_long, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
+
+
+def raw_symlinkat(target: bytes, dirfd: int, path: bytes) -> int:
+    """symlinkat(2)."""
+    return 0 if _symlink(_NR_SYMLINKAT, target, dirfd, path, 0, 0, 0) == 0 else -get_errno()
+
+
+_path_first = CFUNCTYPE(c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
+
+
+def raw_truncate(path: bytes, length: int) -> int:
+    """truncate(2)."""
+    return 0 if _path_first(_NR_TRUNCATE, path, length, 0, 0, 0, 0) == 0 else -get_errno()
+
+
+def openat2(dirfd: int, path: bytes, flags: int, resolve: int = 0, mode: int = 0) -> int:
+    """openat2(2).  Raises OSError with the path."""
+    return raise_errno(raw_openat2(dirfd, path, flags, resolve, mode), path)
+
+
+def fstatfs_type(fd: int) -> int:
+    """f_type of fstatfs(2): the file system's magic number.  Raises OSError."""
+    buffer = create_string_buffer(120)
+    if raw_syscall(NR["fstatfs"], fd, addressof(buffer), 0, 0, 0, 0) < 0:
+        raise OSError(get_errno(), os.strerror(get_errno()))
+    return int.from_bytes(buffer[:8], "little")
+
+
+# --- other processes -----------------------------------------------------------------------------
+
+
+def raw_vm_readv(pid: int, address: int, buffer: int, size: int) -> int:
+    """process_vm_readv(2): `size` bytes at the caller's `address` into our address `buffer`.
+
+    Returns how many bytes were read (fewer at an unmapped page) or -errno.
+    """
+    _pack_iov(_liov_buffer, 0, buffer, size)
+    _pack_iov(_riov_buffer, 0, address, size)
+    n = raw_syscall(_NR_VM_READV, pid, _liov, 1, _riov, 1, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def raw_vm_writev(pid: int, address: int, buffer: int, size: int) -> int:
+    """process_vm_writev(2): `size` bytes at our address `buffer` into the caller's `address`."""
+    _pack_iov(_liov_buffer, 0, buffer, size)
+    _pack_iov(_riov_buffer, 0, address, size)
+    n = raw_syscall(_NR_VM_WRITEV, pid, _liov, 1, _riov, 1, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2): a duplicate of another process's descriptor.  Raises OSError."""
+    new = raw_syscall(_NR_PIDFD_GETFD, pidfd, fd, 0, 0, _cookie_one, _cookie_two)
+    if new < 0:
+        raise OSError(get_errno(), f"pidfd_getfd: {os.strerror(get_errno())}")
+    return new
+
+
+def pidfd_open(pid: int) -> int:
+    """pidfd_open(2), which os.pidfd_open makes without a worker's cookies.  Raises OSError."""
+    return syscall("pidfd_open", pid)
+
+
+def pidfd_send_signal(pidfd: int, sig: int) -> None:
+    """pidfd_send_signal(2).  Raises OSError."""
+    syscall("pidfd_send_signal", pidfd, sig)
+
+
+def tgkill(tgid: int, tid: int, sig: int) -> None:
+    """tgkill(2).  Raises OSError."""
+    syscall("tgkill", tgid, tid, sig)
+
+
+# --- this process --------------------------------------------------------------------------------
+
+sched_getcpu = ctypes.CDLL(None).sched_getcpu
+
+
+def prctl(option: int, *args: int) -> int:
+    """prctl(2).  Raises OSError."""
+    return syscall("prctl", option, *args)
+
+
+def set_name(name: str) -> None:
+    """PR_SET_NAME: the comm of this thread (15 bytes)."""
+    buffer = create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, addressof(buffer))
+
+
+def die_with_parent(parent: int) -> None:
+    """PR_SET_PDEATHSIG SIGKILL, re-checked: if `parent` died before we asked, we go at once."""
+    prctl(PR_SET_PDEATHSIG, 9)
+    if os.getppid() != parent:
+        os._exit(137)
+
+
+def close_range(first: int, last: int, flags: int = 0) -> None:
+    """close_range(2), both ends included.  Raises OSError."""
+    syscall("close_range", first, last, flags)
+
+
+def close_all_but(keep: set[int] | list[int]) -> None:
+    """Close every descriptor that is not in `keep`."""
+    first = 0
+    for fd in sorted(set(keep)):
+        if fd > first:
+            close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first, 0xFFFFFFFF)
+
+
+def seccomp_filter(bpf: bytes, flags: int) -> int:
+    """seccomp(2) SECCOMP_SET_MODE_FILTER with a compiled program (8 bytes an instruction).
+
+    Returns the listener with SECCOMP_FILTER_FLAG_NEW_LISTENER, else 0.  Raises OSError.
+    """
+    program = create_string_buffer(bpf, len(bpf))
+    fprog = create_string_buffer(Struct("HxxxxxxQ").pack(len(bpf) // 8, addressof(program)), 16)
+    return syscall("seccomp", 1, flags, addressof(fprog))
+
+
+def sealed_memfd(name: str, size: int) -> int:
+    """memfd_create(2) of fixed `size`: may be mapped and written, neither shrunk nor grown.
+
+    Raises OSError.  MFD_NOEXEC_SEAL needs Linux 6.3; older kernels get it without.
+    """
+    try:
+        fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
+    except OSError:
+        fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    add_seals(fd, F_SEAL_SHRINK | F_SEAL_GROW)
+    return fd
+
+
+def add_seals(fd: int, seals: int) -> None:
+    """F_ADD_SEALS, see fcntl(2).  Raises OSError."""
+    syscall("fcntl", fd, F_ADD_SEALS, seals)
+
+
+def signalfd(signals: list[int], flags: int = 0o2004000) -> int:
+    """signalfd4(2) for `signals` (they must be blocked).  Default flags: NONBLOCK and CLOEXEC."""
+    mask = create_string_buffer(sum(1 << (s - 1) for s in signals).to_bytes(8, "little"), 8)
+    return syscall("signalfd4", -1, addressof(mask), 8, flags)

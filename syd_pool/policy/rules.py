@@ -1,0 +1,348 @@
+"""The rules of one run, and the decisions made from them.
+
+    parse.apply --add, remove, switch--> Ruleset --verdicts["stat"][path]--> action
+
+Guarantees:
+- the last rule that matches decides; without one, `default/<category>` does (syd(5));
+- a decision that was made before is one dictionary look-up, however many rules there are;
+- a first decision costs one look-up per distinct length of the literal and subtree rules, and one
+  `startswith` for most of the rules with wildcards;
+- memory for decisions is bounded, whatever paths the command asks about.
+
+A Ruleset is plain data: it survives fork and pickle.  It belongs to one process; nothing here locks.
+"""
+
+from __future__ import annotations
+
+from syd_pool.policy import actions, categories
+from syd_pool.policy.actions import ALLOW, DENY, KILL
+from syd_pool.policy.categories import GLOB, deny_errno
+from syd_pool.policy.options import ALIASES, OPTIONS
+from syd_pool.policy.patterns import BELOW, LITERAL, TREE, Wild, classify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from syd_pool.policy.options import Value
+
+MOST_DECISIONS = 16384  # kept per category; then all are forgotten
+LONGEST_KEPT = 1024  # bytes; decisions on longer paths are not kept
+
+UNSET, ON, OFF, EXEC = "unset", "on", "off", "exec"
+
+
+class PathRules:
+    """The path rules of one category, in order of arrival.
+
+    rules      (action, pattern) pairs; the last one that matches decides
+    _literal   path -> index of its last rule; _tree likewise for X/***, _below for X/**
+    _lengths   the distinct lengths of the keys of _tree and _below, ascending
+    _wild      (index, head, Wild) of all others, last first
+    """
+
+    __slots__ = ("_below", "_lengths", "_literal", "_stale", "_tree", "_wild", "rules")
+
+    def __init__(self, rules: list[tuple[int, bytes]] | None = None) -> None:
+        self.rules: list[tuple[int, bytes]] = rules or []
+        self._stale = True
+
+    def __reduce__(self) -> tuple[type[PathRules], tuple[list[tuple[int, bytes]]]]:
+        return PathRules, (self.rules,)
+
+    def add(self, action: int, pattern: bytes) -> None:
+        self.rules.append((action, pattern))
+        self._stale = True
+
+    def remove(self, action: int, pattern: bytes, every: bool) -> None:
+        """Take away the last such rule, or every one; none is no error, as in syd."""
+        rule = (action, pattern)
+        if every:
+            self.rules = [r for r in self.rules if r != rule]
+        else:
+            for i in range(len(self.rules) - 1, -1, -1):
+                if self.rules[i] == rule:
+                    del self.rules[i]
+                    break
+        self._stale = True
+
+    def _compile(self) -> None:
+        indices: dict[int, dict[bytes, int]] = {LITERAL: {}, TREE: {}, BELOW: {}}
+        wild: list[tuple[int, bytes, Wild]] = []
+        for index, (_, pattern) in enumerate(self.rules):
+            kind, text = classify(pattern)
+            if kind in indices:
+                indices[kind][text] = index
+            else:
+                compiled = Wild(text)
+                wild.append((index, compiled.head, compiled))
+        wild.reverse()
+        self._wild = wild
+        self._literal, self._tree, self._below = indices[LITERAL], indices[TREE], indices[BELOW]
+        self._lengths = sorted({len(key) for key in (*self._tree, *self._below)})
+        self._stale = False
+
+    def find(self, path: bytes) -> int:
+        """The index of the rule that decides about `path`, -1 if none does."""
+        if self._stale:
+            self._compile()
+        best = self._literal.get(path, -1)
+        size = len(path)
+        for length in self._lengths:
+            if length >= size:
+                if length == size:
+                    best = max(best, self._tree.get(path, -1))
+                break
+            if path[length] == 47:  # /
+                key = path[:length]
+                best = max(best, self._tree.get(key, -1), self._below.get(key, -1))
+        for index, head, compiled in self._wild:
+            if index < best:
+                break
+            if path.startswith(head) and compiled.match(path):
+                return index
+        return best
+
+
+class Verdicts(dict[bytes, int]):
+    """path -> action for one category, computed at the first question.
+
+    A category that is off answers ALLOW.
+    """
+
+    __slots__ = ("decide",)
+
+    def __init__(self, decide: Callable[[bytes], int] | None) -> None:
+        super().__init__()
+        self.decide = decide
+
+    def __missing__(self, path: bytes) -> int:
+        action = self.decide(path) if self.decide is not None else ALLOW
+        if len(path) <= LONGEST_KEPT:
+            if len(self) >= MOST_DECISIONS:
+                self.clear()
+            self[path] = action
+        return action
+
+
+class FilesystemVerdicts(dict[int, int]):
+    """f_type of statfs(2) -> action for the category `fs`."""
+
+    __slots__ = ("decide",)
+
+    def __init__(self, decide: Callable[[int], int] | None) -> None:
+        super().__init__()
+        self.decide = decide
+
+    def __missing__(self, magic: int) -> int:
+        action = self.decide(magic) if self.decide is not None else ALLOW
+        self[magic] = action
+        return action
+
+
+class Ruleset:
+    """The policy of one run.
+
+    enabled     categories that are on
+    verdicts    category -> Verdicts; every glob category is a key
+    walk        directory -> the hardest verdict of `walk` on it and every directory above it but `/`
+    filesystem  f_type -> verdict of the category `fs`
+    lock        "unset", "on", "off" or "exec"
+    defaults    category -> action when no rule matches
+    values      options that were set; ask option()
+    env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
+    passenv     patterns of variables that are passed on although they look dangerous
+    addresses   (action, category, text) of the address rules, in order
+    landlock    (right, text) of the lock rules, in order
+    transits    {"setuid": {from: to}, "setgid": {from: to}}
+    """
+
+    __slots__ = (
+        "_paths",
+        "addresses",
+        "defaults",
+        "enabled",
+        "env",
+        "filesystem",
+        "filesystems",
+        "landlock",
+        "lock",
+        "passenv",
+        "transits",
+        "values",
+        "verdicts",
+        "walk",
+    )
+
+    def __init__(self) -> None:
+        self.lock = UNSET
+        self._defaults()
+
+    def _defaults(self) -> None:
+        self.enabled: set[str] = set(categories.ON_BY_DEFAULT)
+        self.defaults: dict[str, int] = {"pid": KILL, "lock": KILL}
+        self.values: dict[str, Value] = {}
+        self.env: list[tuple[str, bytes, bytes]] = []
+        self.passenv: list[str] = []
+        self.addresses: list[tuple[int, str, str]] = []
+        self.filesystems: list[tuple[int, str]] = []
+        self.landlock: list[tuple[str, str]] = []
+        self.transits: dict[str, dict[int, int]] = {"setuid": {}, "setgid": {}}
+        self._paths: dict[str, PathRules] = {}
+        self.refresh()
+
+    # --- questions ---
+
+    def option(self, name: str) -> Value:
+        """The value of an option of options.OPTIONS (`trace/` may be left out).  Raises KeyError."""
+        name = ALIASES.get(name, name)
+        if name not in OPTIONS:
+            name = "trace/" + name
+        if name in self.values:
+            return self.values[name]
+        return OPTIONS[name][1]
+
+    def errno(self, category: str) -> int:
+        """What a denied call fails with.  Raises KeyError."""
+        return deny_errno(category)
+
+    def explain(self, category: str, path: bytes) -> str:
+        """The command that decides about `path`: a rule, a default action, or the switch that is off."""
+        if category not in self.enabled:
+            return f"sandbox/{category}:off"
+        paths = self._paths.get(category)
+        index = paths.find(path) if paths else -1
+        if paths is None or index < 0:
+            return f"default/{category}:{actions.NAMES[self.defaults.get(category, DENY)]}"
+        action, pattern = paths.rules[index]
+        return f"{actions.NAMES[action]}/{category}+{pattern.decode('utf-8', 'surrogateescape')}"
+
+    def environment(self, env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """`env` after setenv!, unsetenv! and clearenv!, in their order; clearenv! leaves SYD_ ones alone."""
+        found = dict(env)
+        for operation, name, value in self.env:
+            if operation == "set":
+                found[name] = value
+            elif operation == "unset":
+                found.pop(name, None)
+            else:
+                found = {k: v for k, v in found.items() if k.startswith(b"SYD_")}
+        return found
+
+    # --- edits, by parse.py; they do not ask the lock ---
+
+    def switch(self, category: str, on: bool) -> None:
+        """sandbox/<category>"""
+        (self.enabled.add if on else self.enabled.discard)(category)
+        self.refresh(category)
+
+    def set_default(self, category: str, action: int) -> None:
+        """default/<category>"""
+        self.defaults[category] = action
+        self.refresh(category)
+
+    def add(self, action: int, category: str, pattern: bytes) -> None:
+        """<action>/<category>+<pattern>"""
+        self._paths.setdefault(category, PathRules()).add(action, pattern)
+        self.refresh(category)
+
+    def remove(self, action: int, category: str, pattern: bytes, every: bool) -> None:
+        """<action>/<category>-<pattern>, or ^"""
+        self._paths.setdefault(category, PathRules()).remove(action, pattern, every)
+        self.refresh(category)
+
+    def reset(self) -> None:
+        """Back to how a run starts; the lock stays as it is (syd(2), reset)."""
+        self._defaults()
+
+    def refresh(self, category: str = "") -> None:
+        """Forget the decisions about one category, or all."""
+        if not category:
+            self.verdicts = {name: self._verdicts(name) for name in GLOB}
+        elif category in self.verdicts:
+            self.verdicts[category] = self._verdicts(category)
+        if category in ("", "walk"):
+            self.walk = Verdicts(self._walk if "walk" in self.enabled else None)
+        if category in ("", "fs"):
+            self.filesystem = FilesystemVerdicts(self._filesystem if "fs" in self.enabled else None)
+
+    # --- decisions ---
+
+    def _verdicts(self, category: str) -> Verdicts:
+        if category not in self.enabled:
+            return Verdicts(None)
+        paths = self._paths.get(category)
+        default = self.defaults.get(category, DENY)
+        return Verdicts(_Decide(paths, default))
+
+    def _walk(self, directory: bytes) -> int:
+        decide = self.verdicts["walk"].decide
+        if decide is None:
+            return ALLOW
+        worst, at = ALLOW, directory.rfind(b"/")
+        known = self.walk.get(directory[:at]) if at > 0 else None
+        if known is not None:
+            return max(known, decide(directory))
+        at = 0
+        while at >= 0:
+            at = directory.find(b"/", at + 1)
+            part = directory if at < 0 else directory[:at]
+            if len(part) > 1:
+                worst = max(worst, decide(part))
+        return worst
+
+    def _filesystem(self, magic: int) -> int:
+        from syd_pool.policy.filesystems import lookup
+
+        for action, element in reversed(self.filesystems):
+            if magic in lookup(element):
+                return action
+        return self.defaults.get("fs", DENY)
+
+    # --- pickling: decisions are left behind ---
+
+    def __getstate__(self) -> dict[str, object]:
+        left_out = ("verdicts", "walk", "filesystem")
+        return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.refresh()
+
+    # --- the language; parse.py is the grammar ---
+
+    def apply(self, line: str, source: str = "") -> None:
+        """Carry out one configuration command.  Raises BadRule, and then nothing of it was done."""
+        from syd_pool.policy.parse import apply
+
+        apply(self, line, source)
+
+    def load(self, path: str) -> None:
+        """Carry out a configuration file.  Raises BadRule."""
+        from syd_pool.policy.files import load
+
+        load(self, path)
+
+    def profile(self, name: str) -> None:
+        """Carry out a built-in profile, or several by their letters (`MP`).  Raises BadRule."""
+        from syd_pool.policy.files import profile
+
+        profile(self, name)
+
+
+class _Decide:
+    """A decision of one category: called with a path."""
+
+    __slots__ = ("default", "paths")
+
+    def __init__(self, paths: PathRules | None, default: int) -> None:
+        self.paths = paths
+        self.default = default
+
+    def __call__(self, path: bytes) -> int:
+        paths = self.paths
+        if paths is None:
+            return self.default
+        index = paths.find(path)
+        return self.default if index < 0 else paths.rules[index][0]

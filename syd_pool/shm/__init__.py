@@ -1,0 +1,1 @@
+"""Shared memory between the processes: layouts and memory order in one place."""

@@ -1,0 +1,1 @@
+"""The main process: listeners, ledger, dispatch, ptrace events, task table."""

@@ -1,0 +1,192 @@
+"""From the listener to a worker: receive, choose, write the slot, ring.
+
+    poll -> RECV -> [task table] -> slot of a ring -> doorbell if it sleeps
+
+Which worker: the one pinned on the CPU the tracer was woken on, while it has fewer than DEPTH unfinished
+slots; then any idle one; then the ring with most room; then the backlog (design.md section 3).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINTR, EINPROGRESS, ENOENT
+from fcntl import ioctl
+from struct import Struct
+
+from syd_pool.linux import notify
+from syd_pool.linux.libc import sched_getcpu
+from syd_pool.linux.sockets import send_fd
+from syd_pool.shm.control import H_AGAIN, H_BACKLOG, R_HEAD
+from syd_pool.shm.ring import (
+    HEADER,
+    NOTIFY,
+    Q_HEAD,
+    S_HEAD,
+    SLOT,
+    SLOT_SIZE,
+    SLOTS,
+    W_DONE,
+    W_SLEEP,
+)
+from syd_pool.tracer.state import CAP, DEPTH, Run, Task, Worker
+from syd_pool.tracer.tasks import adopt
+
+_ZERO = bytes(notify.NOTIF_SIZE)
+_ID_AND_TID = Struct("<QI4xi").unpack_from  # id, pid, flags (unused), nr
+_RECV = notify.SECCOMP_IOCTL_NOTIF_RECV
+
+
+def receive(run: Run, listener: int) -> None:
+    """One notification from `listener`, which POLLIN announced, to a worker."""
+    buffer = run.buffer
+    buffer[:] = _ZERO  # RECV refuses a buffer that is not zero
+    try:
+        ioctl(listener, _RECV, buffer)
+    except OSError as error:
+        if error.errno in (ENOENT, EINTR):
+            return  # the caller vanished between POLLIN and here
+        raise
+    run.received += 1
+    notification, tid, nr = _ID_AND_TID(buffer)
+    task = run.tasks.get(tid) or adopt(run, tid)
+    if run.poisoned and (task.tgid, nr) in run.poisoned:
+        answer_error(run, listener, notification, 13)
+        return
+    worker = run.by_cpu[sched_getcpu()]
+    if worker is None or not worker.open or worker.head - worker.page.q[W_DONE] >= DEPTH:
+        worker = choose(run)
+    if worker is None:
+        run.backlog.append((NOTIFY, run.listeners[listener], task, bytes(buffer), 0))
+        run.control.q[H_BACKLOG] = len(run.backlog)
+        return
+    write(run, worker, NOTIFY, run.listeners[listener], task, buffer, 0)
+    if run.received - run.closed >= CAP and run.received - run.count() >= CAP:
+        cap(run)
+
+
+def choose(run: Run) -> Worker | None:
+    """An idle worker, else the one with most room, else None."""
+    best, least = None, SLOTS
+    for worker in run.ready:
+        unfinished = worker.head - worker.page.q[W_DONE]
+        if unfinished < least:
+            if not unfinished:
+                return worker
+            best, least = worker, unfinished
+    return best
+
+
+def write(
+    run: Run, worker: Worker, kind: int, run_id: int, task: Task, notification: bytes | bytearray, again: int
+) -> int:
+    """Write a slot and publish it; returns its index.  `again`: how many workers it has already cost."""
+    if run_id not in worker.runs:
+        open_run(run, worker, run_id)
+    head = worker.head
+    SLOT.pack_into(
+        worker.request.b,
+        HEADER + head % SLOTS * SLOT_SIZE,
+        kind,
+        run_id,
+        head,
+        run.position,
+        task.tgid,
+        task.exec_gen,
+        task.cred_gen,
+        again,
+        notification,
+        0,
+    )
+    worker.head = head + 1
+    worker.request.q[Q_HEAD] = head + 1
+    run.control.q[worker.record + R_HEAD] = head + 1
+    if worker.page.q[W_SLEEP]:
+        os.eventfd_write(worker.bell, 1)
+    return head
+
+
+def open_run(run: Run, worker: Worker, run_id: int) -> None:
+    """OPEN: give the worker the listener of a run, before the run's first slot reaches it."""
+    worker.runs.add(run_id)
+    for listener, number in run.listeners.items():
+        if number == run_id:
+            try:
+                send_fd(worker.socket, run_id.to_bytes(8, "little"), listener)
+            except BrokenPipeError:
+                return  # it has died: its slots are dispatched again when it is reaped
+
+
+def submit(run: Run, kind: int, run_id: int, task: Task, notification: bytes, again: int = 0) -> None:
+    """A slot for any worker: a judgement for a tracee in its stop, or a call dispatched again."""
+    worker = choose(run)
+    if worker is None:
+        run.backlog.append((kind, run_id, task, notification, again))
+        run.control.q[H_BACKLOG] = len(run.backlog)
+        return
+    index = write(run, worker, kind, run_id, task, notification, again)
+    if kind != NOTIFY:
+        task.held = kind
+        run.held[worker.pid, index] = task
+
+
+def flush_backlog(run: Run) -> None:
+    """Dispatch what had no room, oldest first, as far as there is room now."""
+    while run.backlog:
+        kind, run_id, task, notification, again = run.backlog[0]
+        if choose(run) is None:
+            break
+        run.backlog.popleft()
+        submit(run, kind, run_id, task, notification, again)
+    run.control.q[H_BACKLOG] = len(run.backlog)
+
+
+def again(run: Run, worker: Worker, index: int, cost: int) -> None:
+    """Dispatch slot `index` of `worker` to another one: it was not begun, or may be repeated (I3)."""
+    slot = bytes(worker.request.b[HEADER + index % SLOTS * SLOT_SIZE :][:SLOT_SIZE])
+    kind, run_id, _, _, tgid, exec_gen, cred_gen, deaths = S_HEAD.unpack_from(slot)
+    notification = slot[S_HEAD.size : S_HEAD.size + notify.NOTIF_SIZE]
+    run.control.q[H_AGAIN] += 1
+    task = run.held.pop((worker.pid, index), None)
+    if task is None:
+        if kind != NOTIFY:
+            return  # the tracee has died in its stop
+        _, tid, _ = _ID_AND_TID(notification)
+        task = run.tasks.get(tid) or Task(tid, tgid, exec_gen, cred_gen)
+    submit(run, kind, run_id, task, notification, deaths + cost)
+
+
+def cap(run: Run) -> None:
+    """Stop receiving until enough calls are answered: what waits in the kernel costs nothing there."""
+    run.capped = True
+    for listener in run.listeners:
+        run.poller.modify(listener, 0)
+
+
+def uncap(run: Run) -> None:
+    """Receive again when enough has been answered."""
+    if run.received - run.count() < CAP - CAP // 8:
+        run.capped = False
+        for listener in run.listeners:
+            run.poller.modify(listener, 1)  # POLLIN
+
+
+def answer_error(run: Run, listener: int, notification: int, errno: int) -> None:
+    """The tracer's own answer to a call that no worker will answer."""
+    _close(run, lambda: notify.send_error(listener, notification, errno))
+
+
+def answer_value(run: Run, listener: int, notification: int, value: int) -> None:
+    """As answer_error(), with a result (two-step: the descriptor that a dead worker installed)."""
+    _close(run, lambda: notify.send_value(listener, notification, value))
+
+
+def _close(run: Run, send: object) -> None:
+    try:
+        send()  # type: ignore[operator]
+    except OSError as error:
+        if error.errno == ENOENT:
+            run.gone += 1
+            return
+        if error.errno != EINPROGRESS:
+            raise
+    run.answered += 1

@@ -1,0 +1,147 @@
+"""ptrace events: one function for what each wait status of a tracee means.  See ptrace(2).
+
+    status --> exit | killed | group stop | event stop | signal delivery | system call stop
+
+Guarantees: every stop is answered by exactly one of CONT, SYSCALL, LISTEN, or a slot whose verdict will
+answer it; a status that is none of these raises Unexpected and ends the run, never a silent continue.
+"""
+
+from __future__ import annotations
+
+import os
+
+from syd_pool.linux.notify import NOTIF
+from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
+from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE
+from syd_pool.tracer import ptrace
+from syd_pool.tracer.dispatch import submit
+from syd_pool.tracer.ptrace import (
+    PTRACE_EVENT_CLONE,
+    PTRACE_EVENT_EXEC,
+    PTRACE_EVENT_EXIT,
+    PTRACE_EVENT_FORK,
+    PTRACE_EVENT_SECCOMP,
+    PTRACE_EVENT_STOP,
+    PTRACE_EVENT_VFORK,
+)
+from syd_pool.tracer.tasks import adopt, executed, forget
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.tracer.state import Run, Task
+
+_GROUP_STOPS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
+_SYSCALL_STOP = SIGTRAP | 0x80
+# include/linux/errno.h: what a call returns that a signal interrupted, before the kernel turns it
+# into a restart or EINTR
+ERESTARTSYS = 512
+ERESTARTNOINTR = 513
+
+
+class Unexpected(Exception):
+    """A wait status that no rule covers: the run must end (fail closed).  Carries the raw status."""
+
+
+def on_status(run: Run, tid: int, status: int) -> None:
+    """One wait status of a thread of the sandboxed tree."""
+    if not os.WIFSTOPPED(status):
+        forget(run, tid)
+        return
+    signal = status >> 8 & 0xFF
+    event = status >> 16
+    if event == 0:
+        if signal == _SYSCALL_STOP:
+            _on_syscall_exit(run, tid)
+        else:
+            _on_signal(run, tid, signal)
+    elif event == PTRACE_EVENT_STOP:
+        adopt(run, tid)
+        if signal in _GROUP_STOPS:
+            ptrace.listen(tid)
+        else:
+            ptrace.cont(tid)  # a new task's first stop, an INTERRUPT, or the end of a group stop
+    elif event in (PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE):
+        child = ptrace.event_message(tid)
+        if child:
+            adopt(run, child, adopt(run, tid))
+        ptrace.cont(tid)
+    elif event == PTRACE_EVENT_EXEC:
+        _on_exec(run, tid)
+    elif event == PTRACE_EVENT_SECCOMP:
+        _on_seccomp(run, tid)
+    elif event == PTRACE_EVENT_EXIT:
+        ptrace.cont(tid)
+    else:
+        raise Unexpected(f"wait status {status:#x} of thread {tid}")
+
+
+def _on_signal(run: Run, tid: int, signal: int) -> None:
+    """Signal delivery.  A call that the signal interrupted before we received it restarts (H1).
+
+    Its result is -ERESTARTSYS then, and a handler without SA_RESTART would make it EINTR, which the call
+    natively never returns; -ERESTARTNOINTR restarts it after the handler (kernel-facts 3.4).
+    """
+    result = ptrace.result(tid)
+    if result is not None and result[1] == -ERESTARTSYS and result[0] in run.notified:
+        ptrace.set_result(tid, -ERESTARTNOINTR)
+    ptrace.cont(tid, signal)
+
+
+def _on_seccomp(run: Run, tid: int) -> None:
+    """execve, execveat, chdir or fchdir at entry: a worker judges, the tracee waits."""
+    task = adopt(run, tid)
+    entry = ptrace.syscall_entry(tid)
+    if entry is None:
+        return
+    arch, nr, args = entry
+    kind = run.traced.get(nr)
+    if kind is None:
+        raise Unexpected(f"seccomp stop of thread {tid} at system call {nr}")
+    submit(run, kind, 1, task, NOTIF.pack(0, tid, 0, nr, arch, 0, *args))
+
+
+def _on_exec(run: Run, tid: int) -> None:
+    """The kernel has executed: forget the old memory, then verify what was really mapped (I5)."""
+    task = executed(run, tid, ptrace.event_message(tid) or tid)
+    if EXEC not in run.traced.values():
+        ptrace.cont(tid)
+        return
+    _verify(run, task, EXEC_DONE)
+
+
+def _on_syscall_exit(run: Run, tid: int) -> None:
+    """chdir or fchdir has returned: verify where the caller is now, unless the kernel refused."""
+    task = adopt(run, tid)
+    result = ptrace.result(tid)
+    if result is None:
+        return
+    if result[1] < 0:
+        ptrace.cont(tid)
+    else:
+        _verify(run, task, CHDIR_DONE)
+
+
+def _verify(run: Run, task: Task, kind: int) -> None:
+    submit(run, kind, 1, task, NOTIF.pack(0, task.tid, 0, 0, 0xC000003E, 0, *task.expected, 0, 0))
+
+
+def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...]) -> None:
+    """A worker has judged a tracee that waits in its stop."""
+    task.held = 0
+    tid = task.tid
+    if kind == EXEC or kind == CHDIR:
+        if errno:
+            ptrace.refuse(tid, errno)
+            ptrace.cont(tid)
+            return
+        task.expected = words
+        if kind == EXEC:
+            ptrace.cont(tid)
+        else:
+            ptrace.cont_to_exit(tid)
+    elif errno:
+        # what was judged is not what happened: it must not run on
+        os.kill(task.tgid, 9)
+        run.log("kill", task.tid, "executed" if kind == EXEC_DONE else "changed to", "something else than was judged")
+    else:
+        ptrace.cont(tid)

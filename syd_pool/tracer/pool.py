@@ -1,0 +1,393 @@
+"""The pool as the tracer sees it: fork, retire, kill; completions; and what to do with a dead worker's calls.
+
+    spawn_worker --> STARTING --C_READY--> READY <--C_MAY_BLOCK / C_UNBLOCKED--> BLOCKED
+                                             |
+                        retire_worker: RETIRING        any death: reap_worker --> DEAD
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EINTR, EIO
+from time import monotonic_ns
+
+from syd_pool.emulate.resume import send_continue
+from syd_pool.linux import notify
+from syd_pool.linux.signals import SIGKILL, SIGUSR1
+from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.shm import control as c
+from syd_pool.shm.ring import (
+    C_DESCRIPTOR,
+    C_EXIT,
+    C_IDENTITY,
+    C_INTERRUPTED,
+    C_MAY_BLOCK,
+    C_READY,
+    C_UNBLOCKED,
+    C_VERDICT,
+    COMPLETION,
+    COMPLETION_SIZE,
+    COMPLETIONS,
+    DESCRIPTOR,
+    EFFECT,
+    HANDED,
+    HEADER,
+    INSTALLED,
+    NOTIFY,
+    Q_ACK,
+    Q_SKIP,
+    Q_STOP,
+    S_HEAD,
+    S_NOTIF,
+    SLOT_SIZE,
+    SLOTS,
+    W_ANSWERED,
+    W_COMPLETED,
+    W_GONE,
+    W_NUMBER,
+    W_PHASE,
+    W_READY,
+    W_TAKEN,
+    count_of,
+    counts,
+    create_request,
+    create_worker_page,
+)
+from syd_pool.tracer import events, ptrace, watch
+from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
+from syd_pool.tracer.state import Run, Worker
+from syd_pool.worker.main import Birth
+from syd_pool.worker.main import run as run_worker
+
+POISON_DEATHS = 2
+BOOT_FAILURES = 3
+EXIT_NO_WORKER = 70  # EX_SOFTWARE
+# deaths of a worker's own making; a foreign SIGKILL blames nobody
+_CRASHES = (4, 6, 7, 8, 11, 31)  # ILL, ABRT, BUS, FPE, SEGV, SYS
+
+
+def spawn_worker(run: Run) -> Worker:
+    """Fork one worker.  Raises OSError when there is no process, memory or descriptor for it."""
+    index = run.slots.index(None) if None in run.slots else len(run.slots)
+    if index >= c.RECORDS:
+        raise OSError(11, "pool: every record is used")
+    generation = run.generations[index] = run.generations.get(index, 0) + 1
+    ours, theirs = seqpacket_pair()
+    request, page = create_request(), create_worker_page()
+    bell = os.eventfd(0, os.EFD_CLOEXEC)
+    cpu = run.cpus[index % len(run.cpus)]
+    worker = Worker(index, generation, request, page, bell, ours, cpu)
+    birth = Birth()
+    birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
+    birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
+    birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
+    birth.handlers, birth.confine = run.handlers, run.confine
+    pid = os.fork()
+    if pid == 0:
+        run_worker(birth)
+    theirs.close()
+    ours.setblocking(False)
+    os.close(request.fd)
+    worker.pid = pid
+    worker.record = c.record(index)
+    if index == len(run.slots):
+        run.slots.append(worker)
+    else:
+        run.slots[index] = worker
+    run.workers[pid] = worker
+    c.enter(run.control, index, pid, generation, monotonic_ns(), cpu + 1)
+    run.control.q[c.H_SPAWNED] += 1
+    rank(run)
+    watch.new_worker(run, worker)
+    return worker
+
+
+def rank(run: Run) -> None:
+    """Which workers take slots, and which one is asked first on each CPU."""
+    run.ready = [w for w in run.workers.values() if w.open]
+    run.by_cpu = [None] * len(run.by_cpu)
+    for worker in reversed(run.ready):
+        run.by_cpu[worker.cpu] = worker
+
+
+def close_worker(run: Run, worker: Worker, state: int) -> None:
+    """No more new slots for this worker."""
+    worker.open = False
+    c.change(run.control, worker.index, state, monotonic_ns())
+    rank(run)
+
+
+def retire_worker(run: Run, worker: Worker) -> None:
+    """Let it finish what it holds, then exit."""
+    if not worker.open or len(run.ready) < 2:
+        return
+    close_worker(run, worker, c.RETIRING)
+    worker.request.q[Q_STOP] = 1
+    os.eventfd_write(worker.bell, 1)
+    run.control.q[c.H_RETIRED] += 1
+
+
+def kill_worker(run: Run, worker: Worker, reason: int) -> None:
+    """End a worker that is stuck; its calls are dealt with when it is reaped."""
+    worker.reason = reason
+    os.kill(worker.pid, SIGKILL)
+    run.control.q[c.H_KILLED] += 1
+
+
+def interrupt_worker(run: Run, worker: Worker, announcement: int) -> None:
+    """End the blocking system call of a worker; repeated by the monitor until it is acknowledged."""
+    if worker.blocked == announcement:
+        os.kill(worker.pid, SIGUSR1)
+
+
+# --- completions -----------------------------------------------------------------------------------
+
+
+def on_completions(run: Run) -> None:
+    """The back bell rang: act on every completion published."""
+    os.eventfd_read(run.back_bell)
+    for worker in list(run.workers.values()):
+        read_completions(run, worker)
+    if run.backlog:
+        flush_backlog(run)
+
+
+def read_completions(run: Run, worker: Worker) -> None:
+    """Act on the completions of one worker, in order."""
+    while worker.read < worker.page.q[W_COMPLETED]:
+        at = HEADER + worker.read % COMPLETIONS * COMPLETION_SIZE
+        worker.read += 1
+        record = bytes(worker.page.b[at : at + COMPLETION_SIZE])  # once
+        kind, errno, index, *words, _ = COMPLETION.unpack(record)
+        _ON[kind](run, worker, index, errno, words)
+
+
+def _slot(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, int]:
+    """(kind, run id, again, notification, tid, number, tgid) of a slot, from our own memory."""
+    at = HEADER + index % SLOTS * SLOT_SIZE
+    kind, run_id, _, _, tgid, _, _, deaths = S_HEAD.unpack_from(worker.request.b, at)
+    notification, tid, _, nr, *_ = notify.NOTIF.unpack_from(worker.request.b, at + S_NOTIF)
+    return kind, run_id, deaths, notification, tid, nr, tgid
+
+
+def is_notification(worker: Worker, index: int) -> bool:
+    """Is slot `index` a call received from a listener (and not a judgement for a stop)?"""
+    return _slot(worker, index)[0] == NOTIFY
+
+
+def _listener(run: Run, run_id: int) -> int:
+    return next(fd for fd, number in run.listeners.items() if number == run_id)
+
+
+def _on_ready(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    if worker.open:
+        c.change(run.control, worker.index, c.READY, monotonic_ns())
+
+
+def _on_verdict(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    task = run.held.pop((worker.pid, index), None)
+    if task is not None:  # else it died in its stop
+        kind = _slot(worker, index)[0]
+        events.on_verdict(run, task, kind, errno, tuple(words[:4]))
+
+
+def _on_may_block(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """It will be in the kernel for long: its untaken slots go elsewhere, and the pool may have to grow."""
+    worker.blocked, worker.block_index = words[0], index
+    worker.open = False
+    rank(run)
+    run.blocks[worker.pid] = worker
+    c.block(run.control, worker.index, words[1], words[0], monotonic_ns())
+    run.control.q[c.H_BLOCKED] += 1
+    first, worker.skip = max(index + 1, worker.skip), worker.head
+    for untaken in range(first, worker.head):
+        again(run, worker, untaken, 0)
+    worker.request.q[Q_SKIP] = worker.head
+    worker.request.q[Q_ACK] = words[0]
+    os.eventfd_write(worker.bell, 1)
+    watch.wake(run)
+
+
+def _on_unblocked(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    if worker.blocked != words[0]:
+        return
+    worker.blocked = 0
+    run.blocks.pop(worker.pid, None)
+    worker.open = True
+    c.change(run.control, worker.index, c.READY, monotonic_ns())
+    rank(run)
+
+
+def _on_interrupted(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """Its blocking call ended with EINTR: the kernel decides between restart and EINTR (kernel-facts 3.5).
+
+    Without ptrace the caller cannot be made to look at its signals, and -ERESTARTSYS would leak: EINTR.
+    """
+    _, run_id, _, notification, tid, _, _ = _slot(worker, index)
+    run.control.q[c.H_INTERRUPTED] += 1
+    stopped = run.ptrace and ptrace.interrupt(tid)
+    answer_error(run, _listener(run, run_id), notification, events.ERESTARTSYS if stopped else EINTR)
+    _on_unblocked(run, worker, index, errno, words)
+
+
+def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """strict: install the descriptor a worker hands over, if the call is its own (I9)."""
+    try:
+        data, fd = receive_fd(worker.socket, notify.ADDFD.size)
+    except BlockingIOError:
+        return
+    if fd < 0:
+        return
+    try:
+        _, run_id, _, notification, _, _, _ = _slot(worker, index)
+        claimed, _, _, _, fd_flags = notify.ADDFD.unpack(data)
+        if claimed != notification or index not in worker.in_flight():
+            run.log("worker", worker.pid, "handed over a descriptor for a call that is not its own", "killed")
+            kill_worker(run, worker, 0)
+            return
+        listener = _listener(run, run_id)
+        try:
+            flags = notify.SECCOMP_ADDFD_FLAG_SEND
+            _close(
+                run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags)
+            )
+        except OSError as error:
+            answer_error(run, listener, notification, error.errno or EIO)
+    finally:
+        os.close(fd)
+
+
+def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The caller changes its identity: note it, then let the kernel do it."""
+    _, run_id, _, notification, tid, nr, _ = _slot(worker, index)
+    task = run.tasks.get(tid)
+    if task is not None:
+        run.cred_counter += 1
+        task.cred_gen = run.cred_counter & 0xFFFFFFFF
+    _close(run, lambda: send_continue(_listener(run, run_id), notification, nr))
+
+
+def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """Action `exit`: the run ends with the errno."""
+    run.status, run.ended = errno, True
+
+
+_ON = {
+    C_READY: _on_ready,
+    C_VERDICT: _on_verdict,
+    C_MAY_BLOCK: _on_may_block,
+    C_UNBLOCKED: _on_unblocked,
+    C_INTERRUPTED: _on_interrupted,
+    C_DESCRIPTOR: _on_descriptor,
+    C_IDENTITY: _on_identity,
+    C_EXIT: _on_exit,
+}
+
+
+# --- death -----------------------------------------------------------------------------------------
+
+
+def reap_worker(run: Run, worker: Worker, status: int) -> None:
+    """A worker has died: answer, finish or dispatch again every call it held (I2, I3)."""
+    read_completions(run, worker)
+    retired = not worker.open and worker.request.q[Q_STOP] == 1 and status == 0
+    c.change(run.control, worker.index, c.DEAD, monotonic_ns())
+    del run.workers[worker.pid]
+    run.blocks.pop(worker.pid, None)
+    worker.open = False
+    rank(run)
+    words = worker.page.q
+    was_ready = words[W_READY] == 1
+    run.answered += count_of(words[W_ANSWERED])
+    run.gone += count_of(words[W_GONE])
+    blame = _crashed(status) or worker.reason != 0
+    in_hand = words[W_TAKEN] - 1
+    calls = worker.in_flight()
+    key = _blame(run, worker, in_hand) if blame and in_hand in calls else 0
+    for index in calls:
+        if index == in_hand:
+            _settle_call(run, worker, index, blame)
+        else:
+            again(run, worker, index, 0)
+    if not retired and not run.ended:
+        run.control.q[c.H_DIED] += 1
+    run.slots[worker.index] = None
+    watch.dead_worker(run, worker, status, key)
+    for fd in (worker.bell, worker.page.fd):
+        os.close(fd)
+    worker.socket.close()
+    worker.request.close()
+    worker.page.close()
+    _survive(run, was_ready)
+
+
+def _survive(run: Run, was_ready: bool) -> None:
+    """Without a worker nothing is answered, so the last one is replaced at once, without asking the monitor.
+
+    Workers that die before they are ready are a fault of ours or of this host: the run ends (I1).
+    """
+    run.boot_failures = 0 if was_ready else run.boot_failures + 1
+    if run.ready or run.ended:
+        return
+    if run.boot_failures >= BOOT_FAILURES:
+        os.write(2, b"syd-pool: no worker can start here; `syd-pool check` may tell why\n")
+        run.status, run.ended, run.reason = EXIT_NO_WORKER, True, "setup"
+        return
+    spawn_worker(run)
+
+
+def _crashed(status: int) -> bool:
+    """Did it die of its own making (poison), or was it killed by somebody?"""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) in _CRASHES
+    return os.WEXITSTATUS(status) != 0
+
+
+def _blame(run: Run, worker: Worker, index: int) -> int:
+    """Count a crash against the call in hand; two, and the same caller's same call is denied from now on (G5)."""
+    _, _, _, _, _, nr, tgid = _slot(worker, index)
+    run.deaths[tgid, nr] = run.deaths.get((tgid, nr), 0) + 1
+    if run.deaths[tgid, nr] >= POISON_DEATHS:
+        run.poisoned.add((tgid, nr))
+        run.control.q[c.H_DENIED] += 1
+        run.log("poison", tgid, f"system call {nr} has cost {POISON_DEATHS} workers", "denied from now on")
+    return watch.poison_key(tgid, nr)
+
+
+def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
+    """The call a dead worker had in hand, by the phase it had announced."""
+    kind, run_id, deaths, notification, tid, nr, tgid = _slot(worker, index)
+    if kind != NOTIFY:
+        again(run, worker, index, blame)
+        return
+    listener = _listener(run, run_id)
+    words = worker.page.q
+    if counts(words[W_ANSWERED], index) or counts(words[W_GONE], index):
+        return  # it died between the answer and W_DONE
+    word = words[W_PHASE]
+    phase = word & 0xFF if word >> 8 == index else 0
+    if not notify.valid(listener, notification):
+        if phase & DESCRIPTOR:
+            _unknown(run, tgid)
+        run.gone += 1
+        return
+    if phase & INSTALLED and worker.page.q[W_NUMBER] >> 32 == index & 0xFFFFFFFF:
+        answer_value(run, listener, notification, worker.page.q[W_NUMBER] & 0xFFFFFFFF)
+    elif phase & (EFFECT | HANDED):
+        run.control.q[c.H_EIO] += 1
+        run.log("outcome", tid, f"worker {worker.pid} died during system call {nr}", "answered EIO")
+        answer_error(run, listener, notification, EIO)
+    elif (tgid, nr) in run.poisoned or deaths + blame >= POISON_DEATHS:
+        answer_error(run, listener, notification, EACCES)
+    else:
+        again(run, worker, index, blame)
+
+
+def _unknown(run: Run, tgid: int) -> None:
+    """Died in ADDFD+SEND: its caller may have been told `descriptor 0`.  It must not run on (I2, mode send)."""
+    run.control.q[c.H_UNKNOWN] += 1
+    try:
+        os.kill(tgid, SIGKILL)
+    except ProcessLookupError:
+        return
+    run.log("outcome", tgid, "a worker died while installing a descriptor", "killed; see --fd-answers")

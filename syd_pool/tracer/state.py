@@ -1,0 +1,194 @@
+"""What the tracer knows: the run, its workers, its tasks.  Plain records; the verbs are beside them.
+
+The ledger of calls in flight is not a table of its own: a call received is a slot in one worker's request
+ring, and it is in flight while W_DONE of that worker has not passed it.  So an answered call costs the
+tracer nothing, and the truth is in memory that only the tracer writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from syd_pool.linux.notify import NOTIF_SIZE
+from syd_pool.shm.control import H_LOG_DROPPED
+from syd_pool.shm.logline import encode
+from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE, count_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+    from select import poll
+
+    from monitor.config import Config
+    from syd_pool.boundary.spawn import Prepared
+
+    from syd_pool.cli.config import RunConfig
+    from syd_pool.shm.ring import Ring
+
+MSG_DONTWAIT = 0x40
+
+CAP = 512  # calls received and unanswered per listener: RECV walks them all (kernel-facts 3.1)
+DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
+
+
+class Task:
+    """One thread of the sandboxed tree.
+
+    tgid       its thread group
+    exec_gen   raised at every exec of the group; keys whatever a worker caches about its memory
+    cred_gen   0 while it has the identity the run started with
+    expected   what was approved at a seccomp stop: (dev, ino, dev, ino), checked after the kernel acted
+    held       kind of the slot it waits for in a ptrace stop, or 0
+    """
+
+    __slots__ = ("cred_gen", "exec_gen", "expected", "held", "tgid", "tid")
+
+    def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
+        self.tid = tid
+        self.tgid = tgid
+        self.exec_gen = exec_gen
+        self.cred_gen = cred_gen
+        self.expected: tuple[int, ...] = (0, 0, 0, 0)
+        self.held = 0
+
+
+class Worker:
+    """One emulator process and the tracer's end of its rings.
+
+    head    slots written; read: completions read; open: takes new slots
+    blocked number of its `may block` announcement, 0 if none; block_index: that call's slot
+    runs    runs whose listener it was given
+    """
+
+    __slots__ = (
+        "bell",
+        "block_index",
+        "blocked",
+        "cpu",
+        "generation",
+        "head",
+        "index",
+        "open",
+        "page",
+        "pid",
+        "read",
+        "reason",
+        "record",
+        "request",
+        "runs",
+        "skip",
+        "socket",
+    )
+
+    def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket, cpu: int):
+        self.index = index
+        self.generation = generation
+        self.request = request
+        self.page = page
+        self.bell = bell
+        self.socket = socket
+        self.cpu = cpu
+        self.pid = 0
+        self.record = 0  # where its record begins in the control page
+        self.head = request.q[Q_HEAD]
+        self.read = 0
+        self.open = True
+        self.blocked = 0
+        self.block_index = -1
+        self.skip = self.head  # slots before it that were dispatched elsewhere at the last announcement
+        self.runs: set[int] = set()
+        self.reason = 0  # why we killed it, monitor.protocol REASON_*
+
+    def in_flight(self) -> list[int]:
+        """Indices of the slots it has and has not finished, the one in hand first."""
+        done = self.page.q[W_DONE]
+        if self.block_index >= done:
+            return [self.block_index, *range(self.skip, self.head)]
+        return list(range(max(done, self.skip), self.head))
+
+    def room(self) -> int:
+        """Slots its ring can take now."""
+        return SLOTS - (self.head - self.page.q[W_DONE])
+
+
+class Run:
+    """Everything about the run; see the module's docstring for the ledger."""
+
+    def __init__(self, config: RunConfig, control: Ring) -> None:
+        self.config = config
+        self.control = control
+        self.listeners: dict[int, int] = {}  # listener descriptor -> run id
+        self.poller: poll = None  # type: ignore[assignment]  # set by run.py before the loop
+        self.signals = -1  # signalfd
+        self.back_bell = -1  # eventfd rung for completions
+        self.monitor: socket | None = None
+        self.monitor_pid = 0
+        self.monitor_page: Ring | None = None
+        self.log_in: socket | None = None
+        self.log_out: socket | None = None
+
+        self.tasks: dict[int, Task] = {}
+        self.workers: dict[int, Worker] = {}  # by pid
+        self.slots: list[Worker | None] = []  # by index
+        self.ready: list[Worker] = []  # open workers
+        self.by_cpu: list[Worker | None] = []
+        self.generations: dict[int, int] = {}
+        self.cpus: list[int] = []
+
+        self.buffer = bytearray(NOTIF_SIZE)
+        self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
+        self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
+        self.poisoned: set[tuple[int, int]] = set()  # (tgid, number)
+        self.deaths: dict[tuple[int, int], int] = {}
+        self.blocks: dict[int, Worker] = {}  # workers in a call that may block, by pid
+
+        self.received = 0
+        self.closed = 0  # answered or gone, as of the last look
+        self.answered = 0  # by the tracer itself, and by workers that have died
+        self.gone = 0
+        self.capped = False
+        self.position = 0
+        self.exec_counter = 0
+        self.cred_counter = 0
+
+        self.ptrace = True
+        self.eldest = 0
+        self.eldest_pidfd = -1
+        self.prepared: Prepared = None  # type: ignore[assignment]  # set by run.py
+        self.status = 127  # until known
+        self.ended = False  # the run is over: leave the loop
+        self.eldest_ended = False
+        self.boot_failures = 0  # workers in a row that died before they were ready
+        self.reason = "setup"  # of the end, for --status-fd
+        self.deadline = 0.0
+
+        self.notified: frozenset[int] = frozenset()  # numbers the filter notifies
+        self.traced: dict[int, int] = {}  # numbers the filter traces -> kind of slot
+        self.handlers: dict[int, Callable[..., int | None]] = {}
+        self.confine: Callable[[], None] | None = None
+        self.monitor_config: Config = None  # type: ignore[assignment]  # set by run.py
+        self.beat = 0  # of the monitor, when last looked at
+        self.beat_at = 0
+        self.pinged = False
+
+    def count(self) -> int:
+        """Calls closed so far: answered or gone, by whomever."""
+        closed = self.answered + self.gone
+        for worker in self.workers.values():
+            words = worker.page.q
+            closed += count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+        self.closed = closed
+        return closed
+
+    def log(self, ctx: str, pid: int, what: str, msg: str) -> None:
+        """One line of our own to the log writer; dropped and counted when it does not keep up."""
+        if self.log_in is None:
+            return
+        fields: list[tuple[str, bytes | int]] = [
+            ("level", b"warn"), ("ctx", ctx.encode()), ("pid", pid), ("msg", f"{what}: {msg}".encode()),
+        ]  # fmt: skip
+        try:
+            self.log_in.send(encode(fields), MSG_DONTWAIT)
+        except OSError:
+            self.control.q[H_LOG_DROPPED] += 1

@@ -1,0 +1,66 @@
+"""The task table: facts about each thread of the sandboxed tree that workers cannot share."""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL
+
+from syd_pool.tracer.state import Run, Task
+
+
+def tgid_of(tid: int) -> int:
+    """The thread group of a live thread.  Falls back on `tid` itself when it has died.
+
+    pidfd_open(2) without PIDFD_THREAD refuses a thread that does not lead its group: much cheaper than
+    reading /proc/TID/status, which only those need then.
+    """
+    try:
+        os.close(os.pidfd_open(tid))
+        return tid
+    except OSError as error:
+        if error.errno != EINVAL:
+            return tid
+    try:
+        with open(f"/proc/{tid}/status", "rb") as status:
+            text = status.read()
+    except OSError:
+        return tid
+    at = text.index(b"\nTgid:\t") + 7
+    return int(text[at : text.index(b"\n", at)])
+
+
+def adopt(run: Run, tid: int, parent: Task | None = None) -> Task:
+    """Enter a thread seen for the first time; it starts with its parent's identity."""
+    task = run.tasks.get(tid)
+    if task is None:
+        run.exec_counter += 1  # a recycled thread id never meets what a worker cached of the old one
+        task = run.tasks[tid] = Task(tid, tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
+        if parent is None:
+            parent = run.tasks.get(task.tgid)
+    if parent is not None and parent is not task:
+        task.cred_gen = parent.cred_gen
+    return task
+
+
+def executed(run: Run, tid: int, old_tid: int) -> Task:
+    """exec: the calling thread has become the leader, its siblings are gone, the memory is new.
+
+    ptrace(2): the caller's thread id changes to the thread group's, with no exit event for the old one.
+    """
+    caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
+    task = Task(tid, tid)
+    if caller is not None:
+        task.cred_gen, task.expected = caller.cred_gen, caller.expected
+    run.exec_counter += 1
+    task.exec_gen = run.exec_counter & 0xFFFFFFFF
+    run.tasks[tid] = task
+    return task
+
+
+def forget(run: Run, tid: int) -> None:
+    """The thread has died: drop its state."""
+    task = run.tasks.pop(tid, None)
+    if task is not None and task.held:
+        for key, held in list(run.held.items()):
+            if held is task:
+                del run.held[key]

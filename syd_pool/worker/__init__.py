@@ -1,0 +1,1 @@
+"""The emulator process: loop, confinement, the caller's memory, safe lookup."""

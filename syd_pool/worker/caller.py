@@ -1,0 +1,331 @@
+"""The caller's side of a call: its memory, its descriptors, its answer.
+
+One Caller object serves a worker's whole life.  Everything here that reads the caller or its /proc
+entry is followed by valid() before anything is done with what was read (I6), and an answer is built in
+one place, answer() and install() below.
+"""
+
+from __future__ import annotations
+
+import os
+from ctypes import addressof, create_string_buffer
+from errno import EBADF, EFAULT, EINTR, EINPROGRESS, ENAMETOOLONG, ENOENT, EPERM, ESRCH
+from fcntl import ioctl
+from struct import Struct
+
+from syd_pool.emulate import judge as judging
+from syd_pool.emulate.call import Call
+from syd_pool.emulate.resume import send_continue
+from syd_pool.linux.libc import pidfd_getfd, pidfd_open, raw_vm_readv, raw_vm_writev
+from syd_pool.linux.notify import (
+    ADDFD,
+    RESP,
+    SECCOMP_ADDFD_FLAG_SEND,
+    SECCOMP_IOCTL_NOTIF_ADDFD,
+    SECCOMP_IOCTL_NOTIF_ID_VALID,
+    SECCOMP_IOCTL_NOTIF_SEND,
+    Gone,
+)
+from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigmask
+from syd_pool.linux.sockets import receive_fd, send_fd
+from syd_pool.shm.logline import encode
+from syd_pool.shm.ring import (
+    C_DESCRIPTOR,
+    C_EXIT,
+    C_IDENTITY,
+    C_INTERRUPTED,
+    C_MAY_BLOCK,
+    C_UNBLOCKED,
+    COMPLETION,
+    COMPLETION_SIZE,
+    COMPLETIONS,
+    DESCRIPTOR,
+    EFFECT,
+    HANDED,
+    HEADER,
+    INSTALLED,
+    TAKEN,
+    W_ANSWERED,
+    W_BLOCKS,
+    W_COMPLETED,
+    W_DROPPED,
+    W_GONE,
+    W_NUMBER,
+    W_PHASE,
+    counted,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from _socket import socket
+    from typing import Any
+
+    from syd_pool.shm.ring import Ring
+
+PATH_MAX = 4096
+_FIRST_READ = 256  # most paths are shorter; a longer one costs a second read
+
+_text_buffer = create_string_buffer(PATH_MAX + 1)
+_text = addressof(_text_buffer)
+_ID = Struct("<Q")
+
+SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
+
+
+class Caller(Call):
+    """The Call of a worker."""
+
+    __slots__ = (
+        "_answers",
+        "_bell",
+        "_log_socket",
+        "_socket",
+        "announced",
+        "answered",
+        "gone",
+        "handed_over",
+        "index",
+        "kept",
+        "page",
+        "panicked",
+        "phase",
+        "response",
+        "words",
+    )
+
+    def __init__(self, page: Ring, bell: int, socket: socket, log_socket: socket | None, answers: str):
+        self.page = page
+        self.words = page.q
+        self._bell = bell
+        self._socket = socket
+        self._log_socket = log_socket
+        self._answers = answers
+        self.kept: list[int] = []
+        self.response = bytearray(RESP.size)
+        self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.handed_over = False
+        self.panicked = False
+        self.answered = self.gone = 0
+        self.id = self.tid = self.tgid = self.nr = 0
+        self.index = 0  # of the slot in hand
+        self.phase = TAKEN  # EFFECT once the call in hand has announced one
+
+    # --- memory --------------------------------------------------------------------------------
+
+    def string(self, address: int) -> bytes:
+        # Never across a page end in one read: the next page may be unmapped and the string end before it.
+        have = b""
+        size = min(_FIRST_READ, PATH_MAX - (address & 4095))
+        while True:
+            n = raw_vm_readv(self.tid, address, _text, size)
+            if n <= 0:
+                self._unreadable(-n)
+            _text_buffer[n] = 0
+            part = _text_buffer.value
+            have = have + part if have else part
+            if len(part) < n:
+                return have
+            if len(have) >= PATH_MAX:
+                raise OSError(ENAMETOOLONG, "path")
+            address += n
+            size = min(PATH_MAX - len(have), PATH_MAX - (address & 4095))
+
+    def _unreadable(self, errno: int) -> None:
+        if errno == ESRCH:
+            raise Gone
+        if errno == EPERM:  # we may not look: refuse, never guess
+            raise OSError(EPERM, "caller's memory")
+        raise OSError(EFAULT, "caller's memory")
+
+    def read(self, address: int, size: int) -> bytes:
+        buffer = create_string_buffer(size)
+        n = raw_vm_readv(self.tid, address, addressof(buffer), size)
+        if n != size:
+            self._unreadable(-n if n < 0 else EFAULT)
+        return buffer.raw
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        raw = bytes(data)
+        self.write_from(address, addressof(create_string_buffer(raw, len(raw) or 1)), len(raw))
+
+    def write_from(self, address: int, buffer: int, size: int) -> None:
+        n = raw_vm_writev(self.tid, address, buffer, size)
+        if n != size:
+            self._unreadable(-n if n < 0 else EFAULT)
+
+    # --- the caller --------------------------------------------------------------------------------
+
+    def valid(self) -> None:
+        if self.id:
+            try:
+                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _ID.pack(self.id))
+            except OSError:
+                raise Gone from None
+
+    def umask(self) -> int:
+        fd = os.open(b"/proc/%d/status" % self.tid, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(fd, 256)
+        finally:
+            os.close(fd)
+        self.valid()
+        at = text.index(b"Umask:\t") + 7
+        return int(text[at : text.index(b"\n", at)], 8)
+
+    def own_fd(self, fd: int) -> int:
+        if fd < 0:
+            raise OSError(EBADF, "descriptor")
+        pidfd = pidfd_open(self.tgid)
+        try:
+            self.valid()
+            return self.keep(pidfd_getfd(pidfd, fd))
+        finally:
+            os.close(pidfd)
+
+    def note_identity(self) -> None:
+        # The tracer answers, after it has noted it: the caller's next call must not overtake the note.
+        self.handed_over = True
+        self._complete(C_IDENTITY, 0)
+        raise Gone
+
+    # --- announcing and answering ------------------------------------------------------------------
+
+    def begin_effect(self) -> None:
+        self.phase = EFFECT
+        self.words[W_PHASE] = self.index << 8 | EFFECT
+
+    def keep(self, fd: int) -> int:
+        self.kept.append(fd)
+        return fd
+
+    def close_kept(self) -> None:
+        """Close what the call held.  Called after the answer: off the caller's time."""
+        for fd in self.kept:
+            os.close(fd)
+        self.kept.clear()
+
+    def answer(self, value: int) -> None:
+        """Answer with a value, or with an error when `value` is -errno.  Raises Gone."""
+        if value >= 0:
+            RESP.pack_into(self.response, 0, self.id, value, 0, 0)
+        else:
+            RESP.pack_into(self.response, 0, self.id, 0, value, 0)
+        self._send()
+
+    def resume(self) -> None:
+        self._sent(lambda: send_continue(self.listener, self.id, self.nr))
+
+    def _send(self) -> None:
+        self._sent(lambda: ioctl(self.listener, SECCOMP_IOCTL_NOTIF_SEND, self.response))
+
+    def _sent(self, send: Callable[[], object]) -> None:
+        try:
+            send()
+        except OSError as error:
+            if error.errno == ENOENT:
+                raise Gone from None
+            if error.errno != EINPROGRESS:
+                raise
+        self.count_answer()
+
+    def install(self, fd: int, flags: int) -> None:
+        self.keep(fd)
+        phase = self.index << 8 | self.phase
+        words = self.words
+        if self._answers == SEND:
+            # Every signal is blocked in a worker: an interrupted ADDFD+SEND would return 0 to the caller.
+            words[W_PHASE] = phase | DESCRIPTOR
+            self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)
+            self.count_answer()
+        elif self._answers == TWO_STEP:
+            number = self._addfd(fd, flags, 0)
+            words[W_NUMBER] = self.index << 32 | number
+            words[W_PHASE] = phase | INSTALLED
+            self.answer(number)
+        else:
+            # id, flags; the tracer checks id and owner before it installs (I9)
+            send_fd(self._socket, ADDFD.pack(self.id, 0, 0, 0, flags), fd)
+            words[W_PHASE] = phase | HANDED
+            self._complete(C_DESCRIPTOR, 0, self.id)
+
+    def _addfd(self, fd: int, fd_flags: int, flags: int) -> int:
+        try:
+            # a bytearray: for bytes ioctl() would return a copy of them instead of the number
+            request = bytearray(ADDFD.pack(self.id, flags, fd, 0, fd_flags))
+            return ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ADDFD, request)
+        except OSError as error:
+            if error.errno in (ENOENT, ESRCH):
+                raise Gone from None
+            # EMFILE and kin: nothing was answered, the call fails with it (D5)
+            self.words[W_PHASE] = self.index << 8 | self.phase
+            raise
+
+    # --- blocking ------------------------------------------------------------------------------------
+
+    def blocking(self, fn: Callable[..., int], *args: Any) -> int:
+        self.announced = self.words[W_BLOCKS] + 1
+        self.words[W_BLOCKS] = self.announced
+        self._complete(C_MAY_BLOCK, 0, self.announced, self.tid)
+        pthread_sigmask(SIG_UNBLOCK, (SIGUSR1,))
+        result = fn(*args)
+        pthread_sigmask(SIG_BLOCK, (SIGUSR1,))
+        if result == -EINTR:
+            self.handed_over = True
+            self._complete(C_INTERRUPTED, 0, self.announced)
+            raise Gone
+        self._complete(C_UNBLOCKED, 0, self.announced)
+        return result
+
+    # --- the tracer and the log ----------------------------------------------------------------------
+
+    def _complete(self, kind: int, errno: int, *words: int) -> None:
+        """Publish a completion the tracer must act on, and ring it."""
+        done = self.words[W_COMPLETED]
+        at = HEADER + done % COMPLETIONS * COMPLETION_SIZE
+        five = (words + (0, 0, 0, 0, 0))[:5]
+        COMPLETION.pack_into(self.page.b, at, kind, errno, self.index, *five, self.tid)
+        self.words[W_COMPLETED] = done + 1
+        os.eventfd_write(self._bell, 1)
+
+    def complete(self, kind: int, errno: int, *words: int) -> None:
+        """As _complete(), for the worker's loop (verdicts)."""
+        self._complete(kind, errno, *words)
+
+    def judge(self, category: str, path: bytes) -> None:
+        action = self.rules.verdicts[category][path]
+        if action:
+            judging.act(self, category, path, action)
+
+    def panic(self) -> None:
+        self.panicked = True
+
+    def end_run(self, errno: int) -> None:
+        self._complete(C_EXIT, errno)
+
+    def log(self, fields: list[tuple[str, bytes | int]]) -> None:
+        if self._log_socket is None:
+            return
+        try:
+            self._log_socket.send(encode(fields))
+        except OSError:
+            self.words[W_DROPPED] += 1
+
+    def count_answer(self) -> None:
+        """The call in hand has been answered."""
+        self.answered += 1
+        self.words[W_ANSWERED] = counted(self.index, self.answered)
+
+    def lost(self) -> None:
+        """The caller went away, or the tracer answers for us: one call that we did not answer."""
+        if not self.handed_over:
+            self.gone += 1
+            self.words[W_GONE] = counted(self.index, self.gone)
+        self.handed_over = False
+
+    def receive_listener(self, run_id: int) -> int:
+        """OPEN of a run from the tracer: its listener's descriptor.  Raises OSError."""
+        data, fd = receive_fd(self._socket, 8)
+        if fd < 0 or int.from_bytes(data, "little") != run_id:
+            raise RuntimeError(f"expected OPEN of run {run_id}, got {data!r}")
+        return fd

@@ -1,0 +1,88 @@
+"""A worker acts with its identity, so it takes its caller's first when that may differ (B7).
+
+Only a caller that has changed its identity (set-id calls, capset: emulate/table.py IDENTITY) comes here.
+Its ids, groups and effective capabilities are read from /proc/TID/status and put on for one call, by
+the system calls themselves: libc's wrappers would change every thread and refuse to be asked twice.
+Sources: credentials(7), setfsuid(2), capabilities(7) "Effect of user ID changes on capabilities".
+"""
+
+from __future__ import annotations
+
+import os
+from ctypes import addressof, create_string_buffer
+from struct import Struct
+
+from syd_pool.linux.libc import syscall
+
+_VERSION_3 = 0x20080522
+_HEADER = Struct("<Ii")
+_DATA = Struct("<6I")
+# Capabilities that only let us look at the caller (its memory, cwd, descriptors) and answer it:
+# they stay, because a caller that changed its ids is not dumpable.  open.py refuses other tasks' /proc.
+CAP_SYS_PTRACE = 19
+_KEPT = 1 << CAP_SYS_PTRACE
+
+Identity = tuple[int, int, tuple[int, ...], int]  # fsuid, fsgid, groups, effective capabilities
+
+
+def of_task(tid: int, real: bool) -> Identity:
+    """The identity of a task from /proc/TID/status; `real`: its real ids, as access(2) uses.
+
+    Raises OSError when the task is gone.
+    """
+    fd = os.open(b"/proc/%d/status" % tid, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 8192)
+    finally:
+        os.close(fd)
+    fields = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    column = 0 if real else 3
+    uid = int(fields[b"Uid"].split()[column])
+    gid = int(fields[b"Gid"].split()[column])
+    groups = tuple(int(g) for g in fields[b"Groups"].split())
+    if real:  # access(2): the permitted set for root, nothing for anybody else
+        effective = int(fields[b"CapPrm"], 16) if uid == 0 else 0
+    else:
+        effective = int(fields[b"CapEff"], 16)
+    return uid, gid, groups, effective
+
+
+def put_on(identity: Identity, permitted: int) -> None:
+    """Take on `identity` in this (single) thread.  Raises OSError: then the call must be refused."""
+    uid, gid, groups, effective = identity
+    _setgroups(groups)
+    _must("setfsgid", gid)
+    _must("setfsuid", uid)
+    set_effective((effective & permitted) | (_KEPT & permitted), permitted)
+
+
+def _setgroups(groups: tuple[int, ...]) -> None:
+    packed = b"".join(g.to_bytes(4, "little") for g in groups)
+    buffer = create_string_buffer(packed, len(packed) + 4)
+    syscall("setgroups", len(groups), addressof(buffer))
+
+
+def _must(name: str, value: int) -> None:
+    """setfsuid(2) and setfsgid(2) report no failure: ask again and compare."""
+    syscall(name, value)
+    if syscall(name, -1) != value:
+        raise OSError(1, f"{name}({value}) was refused")
+
+
+def capabilities() -> tuple[int, int]:
+    """(effective, permitted) capability sets of this thread, capget(2)."""
+    header = create_string_buffer(_HEADER.pack(_VERSION_3, 0), 8)
+    data = create_string_buffer(24)
+    syscall("capget", addressof(header), addressof(data))
+    e0, p0, _, e1, p1, _ = _DATA.unpack(data.raw)
+    return e0 | e1 << 32, p0 | p1 << 32
+
+
+def set_effective(effective: int, permitted: int) -> None:
+    """capset(2): change the effective set, keep the permitted one.  Raises OSError."""
+    header = create_string_buffer(_HEADER.pack(_VERSION_3, 0), 8)
+    low = 0xFFFFFFFF
+    data = create_string_buffer(
+        _DATA.pack(effective & low, permitted & low, 0, effective >> 32, permitted >> 32, 0), 24
+    )
+    syscall("capset", addressof(header), addressof(data))

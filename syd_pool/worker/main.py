@@ -1,0 +1,371 @@
+"""syd_emu: the emulator worker.
+
+    tracer --slots--> [ take | look up handler | judge, perform | answer ] --completions--> tracer
+                                 |                       |
+                        caller's memory             listener (SEND, ADDFD)
+
+Who talks to it: the tracer, by its request ring, its socket (OPEN and CLOSE of runs) and a signal that
+interrupts a blocking call; the monitor only looks at its page.
+Guarantees: every slot it finishes raises W_DONE by one, in order; a plain value is answered before that;
+whatever it could not repeat was announced first (ring.py phases).  It holds the only knowledge of nothing:
+if it dies, the tracer dispatches or answers what it held.
+Writes: the words W_* of its own page, nothing else that is shared.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from errno import EACCES, EIO, ENOENT, ENOSYS
+from fcntl import ioctl
+
+from syd_pool.emulate.table import IDENTITY, in_force
+from syd_pool.linux.libc import close_all_but, die_with_parent, set_name
+from syd_pool.linux.notify import (
+    AUDIT_ARCH_X86_64,
+    RESP,
+    SECCOMP_IOCTL_NOTIF_SEND,
+    Gone,
+)
+from syd_pool.linux.numbers import NR
+from syd_pool.linux.signals import SIGUSR1, block_all, signal
+from syd_pool.shm.control import OwnPids, map_control
+from syd_pool.shm.ring import (
+    C_READY,
+    C_VERDICT,
+    CHDIR,
+    CHDIR_DONE,
+    EXEC,
+    EXEC_DONE,
+    HEADER,
+    NOTIFY,
+    Q_ACK,
+    Q_HEAD,
+    Q_SKIP,
+    Q_STOP,
+    REQUEST_SIZE,
+    SLOT_FIELDS,
+    SLOT_SIZE,
+    SLOTS,
+    TAKEN,
+    W_DONE,
+    W_READY,
+    W_SLEEP,
+    W_TAKEN,
+    WORKER_SIZE,
+    Ring,
+)
+from syd_pool.worker import creds, lookup
+from syd_pool.worker.caller import Caller
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from _socket import socket
+    from typing import NoReturn
+
+    from syd_pool.emulate.call import Call
+    from syd_pool.policy import Ruleset
+
+    Handler = Callable[[Call], int | None]
+    Verdict = tuple[int, tuple[int, int, int, int]]  # errno, two (dev, ino)
+
+EXIT_BUG = 70  # EX_SOFTWARE: a handler raised what it must not
+
+
+class Birth:
+    """What a worker is born with.  Everything else it inherited is closed or unmapped.
+
+    request, page   memfds of its rings
+    bell            eventfd it waits on; back_bell: eventfd of the tracer
+    socket          SEQPACKET to the tracer; log: datagram socket to the log writer, or None
+    cpu             CPU to be pinned to, or -1
+    answers         mode of descriptor answers: "send", "two-step", "strict"
+    """
+
+    __slots__ = (
+        "answers",
+        "back_bell",
+        "bell",
+        "control",
+        "cpu",
+        "confine",
+        "handlers",
+        "log",
+        "page",
+        "parent",
+        "request",
+        "rules",
+        "socket",
+    )
+    request: int
+    page: int
+    bell: int
+    back_bell: int
+    socket: socket
+    log: socket | None
+    control: int  # memfd of the control page
+    cpu: int
+    parent: int
+    answers: str
+    rules: Ruleset
+    handlers: dict[int, Handler]
+    confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
+
+
+def handlers(rules: Ruleset, identity: bool, null: bool) -> dict[int, Handler]:
+    """Number to function for every row in force; imports the families that are needed and no other.
+
+    Called by the tracer before it forks, so that the imports are paid once.
+    """
+    table: dict[int, Handler] = {}
+    for name, _, _, where, _ in in_force(rules, identity):
+        if where:
+            module, function = where.split(":")
+            family = __import__("syd_pool.emulate." + module, fromlist=[function])
+            table[NR[name]] = getattr(family, function)
+    if null:
+        table[NR["getppid"]] = _null
+    return table
+
+
+def _null(call: Call) -> int:
+    """The test-only call that is answered without work (scripts/bench --callers)."""
+    return 42
+
+
+def run(birth: Birth) -> NoReturn:
+    """Be a worker until told to stop; never returns."""
+    try:
+        caller, request = _settle(birth)
+        serve(caller, request, birth)
+    except BaseException:
+        _last_words()
+        os._exit(EXIT_BUG)
+    os._exit(0)
+
+
+def _settle(birth: Birth) -> tuple[Caller, Ring]:
+    """From a fork of the tracer to a confined worker: descriptors, mappings, filter."""
+    set_name("syd_emu")
+    die_with_parent(birth.parent)
+    signal(SIGUSR1, _woken)
+    block_all()
+    if birth.cpu >= 0:
+        os.sched_setaffinity(0, {birth.cpu})
+    keep = {2, birth.control, birth.request, birth.page, birth.bell, birth.back_bell, birth.socket.fileno()}
+    if birth.log is not None:
+        keep.add(birth.log.fileno())
+    close_all_but(keep)
+    os.chdir("/")
+    os.umask(0)
+    page = Ring(birth.page, WORKER_SIZE, True)
+    request = Ring(birth.request, REQUEST_SIZE, False)
+    os.close(birth.page)
+    os.close(birth.request)
+    caller = Caller(page, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller.rules = birth.rules
+    caller.own_pids = OwnPids(map_control(birth.control))
+    os.close(birth.control)
+    caller.find = lookup.find
+    caller.entry = lookup.entry
+    gc.collect()
+    gc.freeze()
+    if birth.confine is not None:
+        birth.confine()
+    page.q[W_READY] = 1
+    caller.complete(C_READY, 0)
+    return caller, request
+
+
+def _woken(_signal: int, _frame: object) -> None:
+    """SIGUSR1 only has to end a blocking system call."""
+
+
+def _last_words() -> None:
+    """What went wrong, on stderr: a bug of ours must be seen."""
+    kind, error, trace = sys.exc_info()
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    os.write(2, f"syd-pool: worker {os.getpid()}: {kind and kind.__name__}: {error} at {where}\n".encode())
+
+
+def serve(caller: Caller, request: Ring, birth: Birth) -> None:
+    """Take slots in order until Q_STOP and nothing is left."""
+    head, slots = request.q, request.b
+    words, bell = caller.words, birth.bell
+    table, listeners = birth.handlers, {0: -1}
+    unpack = SLOT_FIELDS.unpack
+    response, pack = caller.response, RESP.pack_into
+    taken = head[Q_SKIP]  # where the ring starts
+    while True:
+        if head[Q_HEAD] == taken:
+            if head[Q_STOP]:
+                return
+            words[W_SLEEP] = 1
+            if head[Q_HEAD] == taken and not head[Q_STOP]:
+                os.eventfd_read(bell)
+            words[W_SLEEP] = 0
+            continue
+        at = HEADER + taken % SLOTS * SLOT_SIZE
+        slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
+        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, _ = unpack(slot)
+        if index != taken:
+            raise RuntimeError(f"slot {taken} carries index {index}")
+        taken += 1
+        words[W_TAKEN] = taken
+        if run_id not in listeners:
+            listeners[run_id] = _open_run(caller, run_id)
+        caller.index, caller.phase = index, TAKEN
+        caller.listener = listeners[run_id]
+        caller.id = notification
+        caller.tid, caller.tgid = tid, tgid
+        caller.nr, caller.args = nr, args
+        caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
+        if kind == NOTIFY:
+            try:
+                handler = table.get(nr) if arch == AUDIT_ARCH_X86_64 else None
+                if handler is None:
+                    value: int | None = _refuse(caller)
+                elif cred_gen:
+                    value = _as_caller(caller, handler)
+                else:
+                    value = handler(caller)
+                if value is not None:
+                    if value >= 0:
+                        pack(response, 0, notification, value, 0, 0)
+                    else:
+                        pack(response, 0, notification, 0, value, 0)
+                    try:
+                        ioctl(caller.listener, SECCOMP_IOCTL_NOTIF_SEND, response)
+                        caller.count_answer()
+                    except OSError as error:
+                        if error.errno != ENOENT:
+                            raise
+                        caller.lost()
+            except Gone:
+                caller.lost()
+            except OSError as error:
+                _answer_error(caller, error)
+            except Exception:
+                _answer_error(caller, OSError(EACCES, "bug"))
+                raise
+        else:
+            _judge_stop(caller, kind, cred_gen)
+        words[W_DONE] = taken
+        if caller.kept:
+            caller.close_kept()
+        if caller.panicked:
+            os.abort()
+        if caller.announced:
+            taken = _wait_for_acknowledgement(caller, head, bell)
+            words[W_DONE] = taken
+
+
+def _refuse(caller: Caller) -> int:
+    """A notified call without a handler: the filter and the table disagree, or another ABI."""
+    caller.log([("level", b"error"), ("ctx", b"refuse"), ("nr", caller.nr), ("pid", caller.tid)])
+    return -ENOSYS
+
+
+def _answer_error(caller: Caller, error: OSError) -> None:
+    try:
+        caller.answer(-(error.errno or EIO))
+    except Gone:
+        caller.lost()
+
+
+def _as_caller(caller: Caller, handler: Handler) -> int | None:
+    """Run a handler with the identity of a caller that has changed its own (B7)."""
+    if caller.nr in _IDENTITY:  # they are noted, not performed by us
+        return handler(caller)
+    identity = creds.of_task(caller.tid, caller.nr in _REAL_IDS)
+    caller.valid()
+    ours, permitted = creds.capabilities()
+    groups = tuple(os.getgroups())
+    creds.put_on(identity, permitted)
+    try:
+        return handler(caller)
+    finally:
+        creds.set_effective(ours, permitted)
+        creds.put_on((0, 0, groups, ours), permitted)
+
+
+_REAL_IDS = (NR["access"], NR["faccessat"], NR["faccessat2"])
+_IDENTITY = tuple(NR[name] for name in IDENTITY)
+
+
+def _open_run(caller: Caller, run_id: int) -> int:
+    """Receive OPEN for a run: its listener.  The tracer sends it before the run's first slot."""
+    return caller.receive_listener(run_id)
+
+
+def _wait_for_acknowledgement(caller: Caller, head: memoryview, bell: int) -> int:
+    """After a blocking call: wait until the tracer has dispatched our untaken slots again.
+
+    Returns the index to go on at.
+    """
+    while head[Q_ACK] < caller.announced:
+        os.eventfd_read(bell)
+    caller.announced = 0
+    return head[Q_SKIP]
+
+
+def _judge_stop(caller: Caller, kind: int, cred_gen: int) -> None:
+    """A tracee waits in its ptrace stop for this verdict; whatever fails here denies."""
+    errno, words = EACCES, (0, 0, 0, 0)
+    ours, permitted = creds.capabilities() if cred_gen else (0, 0)
+    try:
+        if cred_gen:
+            groups = tuple(os.getgroups())
+            creds.put_on(creds.of_task(caller.tid, False), permitted)
+        try:
+            errno, words = _STOPS[kind](caller)
+        finally:
+            if cred_gen:
+                creds.set_effective(ours, permitted)
+                creds.put_on((0, 0, groups, ours), permitted)
+    except Gone:
+        pass
+    except OSError as error:
+        errno = error.errno or EIO
+    caller.complete(C_VERDICT, errno, *words)
+
+
+def _exec_entry(caller: Caller) -> Verdict:
+    from syd_pool.emulate.exec import judge_exec
+
+    verdict = judge_exec(caller)
+    loader = verdict.loader[0] if verdict.loader else (0, 0)
+    return verdict.errno, (*verdict.exe, *loader)
+
+
+def _exec_event(caller: Caller) -> Verdict:
+    from syd_pool.emulate.exec import verify_exec
+
+    exe, loader = caller.args[0:2], caller.args[2:4]
+    loaders = [tuple(loader)] if any(loader) else []
+    return (0 if verify_exec(caller, (tuple(exe), loaders)) else EACCES), (0, 0, 0, 0)
+
+
+def _chdir_entry(caller: Caller) -> Verdict:
+    from syd_pool.emulate.chdir import judge_chdir
+
+    verdict = judge_chdir(caller)
+    return verdict.errno, (*verdict.directory, 0, 0)
+
+
+def _chdir_exit(caller: Caller) -> Verdict:
+    from syd_pool.emulate.chdir import verify_chdir
+
+    return (0 if verify_chdir(caller, (caller.args[0], caller.args[1])) else EACCES), (0, 0, 0, 0)
+
+
+_STOPS: dict[int, Callable[[Caller], Verdict]] = {
+    EXEC: _exec_entry,
+    EXEC_DONE: _exec_event,
+    CHDIR: _chdir_entry,
+    CHDIR_DONE: _chdir_exit,
+}

@@ -1,0 +1,73 @@
+"""The fixtures shared by the attacks and the real programs: the ground, the runner, who runs and for how long."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from arena import SYD, USER, Arena, Identity, Payloads, Runner
+
+
+@pytest.fixture(scope="session")
+def seconds() -> float:
+    """How long each attack lasts (SYD_ATTACK_SECONDS, default 1)."""
+    return float(os.environ.get("SYD_ATTACK_SECONDS", "1"))
+
+
+@pytest.fixture(scope="session")
+def payloads() -> Iterator[Payloads]:
+    """Compiler and store of the payloads."""
+    built = Payloads()
+    yield built
+    built.remove()
+
+
+@pytest.fixture(scope="session")
+def user_problem() -> str:
+    """Why the sandbox cannot be started as the ordinary user, empty if it can."""
+    if os.geteuid() != 0:
+        return ""
+    try:
+        done = subprocess.run(
+            [SYD, "-q", "-poff", "true"],
+            user=USER,
+            group=USER,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+            capture_output=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"uid {USER} cannot start {SYD}: {error}"
+    return "" if done.returncode == 0 else f"uid {USER} cannot run {SYD}: {done.stderr.decode()[-200:]}"
+
+
+@pytest.fixture(params=["root", "user"])
+def identity(request: pytest.FixtureRequest, user_problem: str) -> Identity:
+    """Every attack as root and as an ordinary user."""
+    if request.param == "root":
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        return Identity("root")
+    if os.geteuid() != 0:
+        return Identity("user")
+    if user_problem:
+        pytest.skip(user_problem)
+    return Identity("user", USER)
+
+
+@pytest.fixture
+def runner(identity: Identity, payloads: Payloads) -> Runner:
+    """Runs commands natively and sandboxed as the identity."""
+    return Runner(identity, payloads)
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    """A fresh ground, removed afterwards."""
+    ground = Arena.make()
+    yield ground
+    ground.remove()

@@ -1,0 +1,193 @@
+"""Table, guards and native list together: every call in one place, and the filter says so (I12)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from errno import EACCES, EINVAL, ENOSYS, EPERM
+from itertools import product
+
+import pytest
+
+from syd_pool.boundary import bpf, command_filter, guards
+from syd_pool.boundary import filter as seccomp
+from syd_pool.emulate import table
+from syd_pool.linux.numbers import NR
+
+sys.path.insert(0, os.path.dirname(__file__))
+from harness import Rules
+
+GARBAGE = (0, 1 << 32, 0xFFFFFFFF00000000)
+ALL = sorted({c for row in table.ROWS for c in row[2]})
+OPTIONS = sorted({g.lifted_by for g in guards.GUARDS if g.lifted_by})
+
+
+class Both:
+    """The two filters of a command as the kernel combines them: the most severe action counts."""
+
+    def __init__(self, rules: Rules, ptrace: bool = True) -> None:
+        self.rules = command_filter.command_filters(rules, ptrace)  # type: ignore[arg-type]
+        self.parent = bpf.Program(seccomp.compile_filter(self.rules.parent, seccomp.ALLOW))
+        self.main = bpf.Program(seccomp.compile_filter(self.rules.main, command_filter.UNKNOWN))
+
+    def run(self, nr: int, args: tuple[int, ...] = (), arch: int = bpf.AUDIT_ARCH_X86_64) -> int:
+        found = self.parent.run(nr, args, arch), self.main.run(nr, args, arch)
+        return min(found, key=lambda a: -1 if a == seccomp.KILL_PROCESS else a & 0xFFFF0000)
+
+    def says(self, name: str, *args: int) -> int:
+        return self.run(NR[name], args)
+
+
+@pytest.fixture(scope="module")
+def off() -> Both:
+    return Both(Rules())
+
+
+def test_every_number_is_in_exactly_one_place() -> None:
+    """Nothing passes because nobody thought of it: a new number must be put into a list."""
+    refused = [name for g in guards.GUARDS if not g.conditions for name in g.names]
+    rows = [row[0] for row in table.ROWS]
+    counted = Counter([*guards.native_names(), *refused, *rows])
+    known_twice = {"acct"}  # refused here, and a path in the table: refused either way
+    assert {n for n, c in counted.items() if c > 1} - known_twice == set()
+    assert set(NR) - set(counted) == {"ptrace"} - set(counted)
+    assert set(counted) <= set(NR)
+
+
+@pytest.mark.parametrize("enabled", [[], ALL], ids=["off", "all"])
+@pytest.mark.parametrize("options", [[], OPTIONS], ids=["guarded", "lifted"])
+@pytest.mark.parametrize("ptrace", [True, False])
+def test_the_programs_mean_the_rules(enabled: list[str], options: list[str], ptrace: bool) -> None:
+    """Every number x values of every condition x garbage above the lower 32 bits x other ABIs."""
+    both = Both(Rules(*options, enabled=enabled), ptrace)
+    rules, default = [both.rules.parent, both.rules.main], [seccomp.ALLOW, command_filter.UNKNOWN]
+    values: dict[int, set[int]] = {}
+    for nr, _, when in rules[0] + rules[1]:
+        values.setdefault(nr, set()).update(v for _, _, v in when)
+    for nr in range(-1, 600):
+        for value, garbage in product(values.get(nr, set()) | {0, 1}, GARBAGE):
+            args = (value | garbage,) * 6
+            assert both.parent.run(nr, args) == seccomp.decide(rules[0], default[0], nr, args), (nr, args)
+            assert both.main.run(nr, args) == seccomp.decide(rules[1], default[1], nr, args), (nr, args)
+        if nr >= 0:
+            assert both.run(nr, arch=bpf.AUDIT_ARCH_I386) == seccomp.KILL_PROCESS
+            assert both.run(nr | bpf.X32_BIT) == seccomp.KILL_PROCESS
+
+
+@pytest.mark.parametrize("ptrace", [True, False])
+def test_every_row_of_the_table_is_in_force(ptrace: bool) -> None:
+    """With its category on, a call is notified or traced as its row says, whatever its arguments."""
+    both = Both(Rules(enabled=ALL), ptrace)
+    for name, how, *_ in table.in_force(Rules(enabled=ALL)):  # type: ignore[arg-type]
+        if name in command_filter.ONLY_WHEN:
+            continue
+        want = {table.NOTIFY: seccomp.NOTIFY, table.UNBUILT: command_filter.UNKNOWN}.get(
+            how, seccomp.trace_action(NR[name]) if ptrace else seccomp.NOTIFY
+        )
+        for word in (0, 1, 0x7FFFFFFF, (1 << 64) - 1):
+            assert both.says(name, *(word,) * 6) == want, (name, word)
+
+
+def test_unknown_numbers_fail(off: Both) -> None:
+    known = set(NR.values())
+    for nr in range(700):
+        if nr not in known:
+            assert off.run(nr) == seccomp.errno_action(ENOSYS)
+
+
+def test_what_programs_live_on_is_native(off: Both) -> None:
+    for name in (
+        "read",
+        "write",
+        "mmap",
+        "futex",
+        "clone",
+        "vfork",
+        "wait4",
+        "socket",
+        "ioctl",
+        "prctl",
+        "rseq",
+    ):
+        assert off.says(name) == seccomp.ALLOW, name
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "errno"),
+    [
+        ("io_uring_setup", (), ENOSYS),
+        ("seccomp", (1,), EINVAL),
+        ("prctl", (22, 2), EINVAL),
+        ("clone3", (), ENOSYS),
+        ("clone", (0x20000,), EPERM),
+        ("clone", (0x10000000 | 17,), EPERM),
+        ("clone", (0x800000,), EPERM),
+        ("unshare", (0x80,), EPERM),
+        ("setns", (), EPERM),
+        ("mount", (), ENOSYS),
+        ("mount_setattr", (), ENOSYS),
+        ("pivot_root", (), EPERM),
+        ("chroot", (), EPERM),
+        ("process_vm_readv", (), ENOSYS),
+        ("pidfd_getfd", (), ENOSYS),
+        ("userfaultfd", (), ENOSYS),
+        ("bpf", (), ENOSYS),
+        ("keyctl", (), ENOSYS),
+        ("open_by_handle_at", (), ENOSYS),
+        ("prlimit64", (0, 7, 1 << 63), ENOSYS),
+        ("ioctl", (0, 0x5412), EACCES),
+        ("ioctl", (0, 0xC0182101), EACCES),
+        ("landlock_restrict_self", (), ENOSYS),
+        ("ptrace", (16,), 0),
+        ("prctl", (0x59616D61,), 0),
+    ],
+)
+def test_refusals(off: Both, name: str, args: tuple[int, ...], errno: int) -> None:
+    """Each with garbage in the upper halves of its int arguments too (I7)."""
+    assert off.says(name, *args) == seccomp.errno_action(errno)
+    if max(args, default=0) < 1 << 32:
+        assert off.says(name, *(a | 0xFFFFFFFF00000000 for a in args)) == seccomp.errno_action(errno)
+
+
+def test_clone_of_threads_and_processes_is_native(off: Both) -> None:
+    """pthread_create's and fork's flags; the exit signal shares a bit with CLONE_NEWTIME."""
+    for flags in (0x3D0F00, 0x01200011, 0x4111, 0x80 | 17):
+        assert off.says("clone", flags) == seccomp.ALLOW
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_lifts_its_guards_and_no_other(off: Both, option: str) -> None:
+    lifted = Both(Rules(option))
+    for guard in guards.GUARDS:
+        for name in guard.names:
+            for when in guard.conditions or ((),):
+                args = [0 if when else 99] * 6  # 0 is PTRACE_TRACEME, which has a guard of its own
+                for argument, _, value in when:
+                    args[argument] |= value
+                before, after = off.says(name, *args), lifted.says(name, *args)
+                assert before == guard.action, (name, args)
+                if guard.lifted_by == option:
+                    assert after == (seccomp.ALLOW if guard.lifted is None else guard.lifted), name
+                else:
+                    assert after == before, name
+
+
+def test_nothing_lifts_what_workers_depend_on() -> None:
+    both = Both(Rules(*OPTIONS))
+    for name, args in (
+        ("clone", (0x20000,)),
+        ("unshare", (0x10000000,)),
+        ("setns", ()),
+        ("mount", ()),
+        ("clone3", ()),
+    ):
+        assert both.says(name, *args) != seccomp.ALLOW
+
+
+def test_traceme_is_the_tables_as_soon_as_it_has_a_row(monkeypatch) -> None:
+    monkeypatch.setattr(table, "ROWS", (*table.ROWS, ("ptrace", table.NOTIFY, (), "ptrace:traceme", "")))
+    both = Both(Rules())
+    assert both.says("ptrace", 0) == seccomp.NOTIFY
+    assert both.says("ptrace", 0 | 1 << 32) == seccomp.NOTIFY
+    assert both.says("ptrace", 16) == seccomp.errno_action(0)
