@@ -267,7 +267,7 @@ class Monitor:
             if own:
                 self.log.put(
                     ctx=b"pool",
-                    msg=b"a worker died before its first call: %d in a row" % self._backoff.failures,
+                    msg=b"a worker died before it finished a call: %d in a row" % self._backoff.failures,
                     worker=index,
                     err=status,
                 )
@@ -480,10 +480,13 @@ class Monitor:
 
     def _kill(self, worker: Worker, reason: int, done: int) -> None:
         """Ask for its death, at every tick until it is dead; log it once, with what psutil knows."""
-        if not self.ask(p.KILL, worker, reason | done << 8) or worker.reported:
-            return
-        worker.reported = True
-        self.words[p.M_STALLS] += 1
+        if not worker.reported:
+            self._report_stall(worker, reason)  # before it is dead, when /proc knows nothing any more
+        if self.ask(p.KILL, worker, reason | done << 8) and not worker.reported:
+            worker.reported = True
+            self.words[p.M_STALLS] += 1
+
+    def _report_stall(self, worker: Worker, reason: int) -> None:
         from monitor import stats
 
         facts = stats.process(worker.pid)
@@ -492,7 +495,7 @@ class Monitor:
             ctx=b"pool",
             act=b"kill",
             worker=worker.index,
-            msg=b"a worker %s and is killed (%s)" % (what, str(facts.get("status", "gone")).encode()),
+            msg=b"a worker %s and is killed (%s)" % (what, str(facts.get("status", "?")).encode()),
             args=b" ".join(b"%s=%s" % (k.encode(), str(v).encode()) for k, v in facts.items()),
         )
 

@@ -1,4 +1,4 @@
-"""The statistics as one JSON object; imported when somebody asks (psutil costs 12 ms).
+"""The statistics as one JSON object; imported when somebody asks or a worker stalls (psutil costs 12 ms).
 
 Counters are declared beside the code they count (H_*, W_*, M_*); their names here are those names, so
 that a new counter appears without a second declaration.
@@ -7,8 +7,6 @@ that a new counter appears without a second declaration.
 from __future__ import annotations
 
 from time import monotonic_ns
-
-import psutil
 
 from monitor import protocol
 from syd_pool.shm import control, ring
@@ -28,7 +26,11 @@ def named(module: ModuleType, prefix: str, words: memoryview) -> dict[str, int]:
 
 
 def process(pid: int) -> dict[str, object]:
-    """psutil's facts of one process; {} when it is gone."""
+    """psutil's facts of one process; {} when it is gone, or psutil is not installed."""
+    try:
+        import psutil
+    except ImportError:
+        return {}
     try:
         entry = psutil.Process(pid)
         with entry.oneshot():

@@ -306,7 +306,7 @@ def adopt(prepared: Prepared) -> None:
 
 def take_listener(prepared: Prepared, pidfd: int) -> int:
     """Wait for the child's filters and take its listener; the child then executes.  Raises SetupFailed."""
-    report = os.read(prepared.parent_end, _REPORT.size)
+    report = _read_report(prepared)
     if not report.startswith(_LISTENER):
         raise _failure(prepared, report)
     _, number, _ = _REPORT.unpack(report)
@@ -323,17 +323,28 @@ def outcome(prepared: Prepared) -> SetupFailed | None:
 
     Under ptrace: only after the exec stop has been served, else the child waits for us and we for it.
     """
-    report = os.read(prepared.parent_end, _REPORT.size)
+    report = _read_report(prepared)
     os.close(prepared.parent_end)
     prepared.parent_end = -1
     return _failure(prepared, report) if report else None
+
+
+def _read_report(prepared: Prepared) -> bytes:
+    """The child's next report, b"" at the end.
+
+    A child that ends without having read our word leaves an ECONNRESET in front of its report (unix(7)).
+    """
+    try:
+        return os.read(prepared.parent_end, _REPORT.size)
+    except ConnectionResetError:
+        return os.read(prepared.parent_end, _REPORT.size)
 
 
 def _say(prepared: Prepared) -> None:
     try:
         os.write(prepared.parent_end, _GO)
     except OSError as error:  # it has died or failed: its report says how
-        raise _failure(prepared, os.read(prepared.parent_end, _REPORT.size)) from error
+        raise _failure(prepared, _read_report(prepared)) from error
 
 
 def _failure(prepared: Prepared, report: bytes) -> SetupFailed:

@@ -78,6 +78,8 @@ _FREELY = (
     "openat fstat newfstatat statx lstat stat fstatfs statfs readlink readlinkat getdents64 lseek "
     "faccessat faccessat2 access mkdirat unlinkat renameat2 linkat symlinkat mknodat truncate "
     "ftruncate fchmod fchmodat fchmodat2 fchownat utimensat umask fchdir getcwd dup "
+    "getxattr lgetxattr listxattr llistxattr setxattr lsetxattr removexattr lremovexattr "
+    "inotify_add_watch "
     # the caller's memory
     "process_vm_readv process_vm_writev "
     # memory of our own: malloc, Python's arenas, memfds of magic files

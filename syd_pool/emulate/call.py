@@ -16,6 +16,7 @@ from syd_pool.linux.libc import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins  # Call.int hides the type of that name
     from collections.abc import Callable, Container
     from typing import Any
 
@@ -66,61 +67,61 @@ class Call:
         "tid",
     )
 
-    id: int  # notification id; 0 in a ptrace stop
-    listener: int  # this worker's descriptor of the run's listener
-    tid: int  # the calling thread
-    tgid: int  # its thread group
-    nr: int
-    args: tuple[int, ...]  # six unsigned 64-bit words
-    exec_gen: int  # how often the thread group has executed; a cached descriptor of an older one is stale
-    cred_gen: int  # 0 while the caller has the identity the run started with
+    id: builtins.int  # notification id; 0 in a ptrace stop
+    listener: builtins.int  # this worker's descriptor of the run's listener
+    tid: builtins.int  # the calling thread
+    tgid: builtins.int  # its thread group
+    nr: builtins.int
+    args: tuple[builtins.int, ...]  # six unsigned 64-bit words
+    exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
+    cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
-    own_pids: Container[int]  # our processes, which do not exist for the caller
-    find: Callable[[Call, int, bytes, int], Found]  # worker/lookup.py
-    entry: Callable[[Call, int, bytes, int], Found]
+    own_pids: Container[builtins.int]  # our processes, which do not exist for the caller
+    find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
+    entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
 
-    def int(self, i: int) -> int:
+    def int(self, i: builtins.int) -> builtins.int:
         """Argument `i` as the kernel sees an unsigned int: its lower 32 bits (I7)."""
         return self.args[i] & 0xFFFFFFFF
 
-    def fd(self, i: int) -> int:
+    def fd(self, i: builtins.int) -> builtins.int:
         """Argument `i` as a descriptor: signed 32 bits; AT_FDCWD is -100."""
         value = self.args[i] & 0xFFFFFFFF
         return value - 0x100000000 if value & 0x80000000 else value
 
-    def string(self, address: int) -> bytes:
+    def string(self, address: builtins.int) -> bytes:
         """The caller's C string at `address`, at most 4095 bytes.  Raises OSError EFAULT, ENAMETOOLONG."""
         raise NotImplementedError
 
-    def read(self, address: int, size: int) -> bytes:
+    def read(self, address: builtins.int, size: builtins.int) -> bytes:
         """Exactly `size` bytes of the caller.  Raises OSError EFAULT."""
         raise NotImplementedError
 
-    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+    def write(self, address: builtins.int, data: bytes | bytearray | memoryview) -> None:
         """Write into the caller, honouring its page protection.  Raises OSError EFAULT."""
         raise NotImplementedError
 
-    def write_from(self, address: int, buffer: int, size: int) -> None:
+    def write_from(self, address: builtins.int, buffer: builtins.int, size: builtins.int) -> None:
         """As write(), from `size` bytes at our address `buffer` (no copy)."""
         raise NotImplementedError
 
     def valid(self) -> None:
-        """Is the caller still waiting?  To be asked after its memory or /proc entry was read.  Raises Gone."""
+        """Is the caller still waiting?  Asked after its memory or /proc entry was read.  Raises Gone."""
         raise NotImplementedError
 
     def begin_effect(self) -> None:
         """Announce that something that cannot be repeated starts now (I3)."""
         raise NotImplementedError
 
-    def umask(self) -> int:
+    def umask(self) -> builtins.int:
         """The caller's umask."""
         raise NotImplementedError
 
-    def keep(self, fd: int) -> int:
+    def keep(self, fd: builtins.int) -> builtins.int:
         """Have `fd` closed once the call is answered, off the caller's time; returns it."""
         raise NotImplementedError
 
-    def install(self, fd: int, flags: int) -> None:
+    def install(self, fd: builtins.int, flags: builtins.int) -> None:
         """Answer with `fd` as a new descriptor of the caller (flags: O_CLOEXEC or 0) and close ours."""
         raise NotImplementedError
 
@@ -132,18 +133,18 @@ class Call:
         """Answer with CONTINUE, if the table lists this call as one that may (I5)."""
         raise NotImplementedError
 
-    def blocking(self, fn: Callable[..., int], *args: Any) -> int:
+    def blocking(self, fn: Callable[..., builtins.int], *args: Any) -> builtins.int:
         """Run a raw_* call that may block: announced, interruptible.  Returns its result.
 
         Raises Gone when the call was interrupted: the tracer then answers for it.
         """
         raise NotImplementedError
 
-    def own_fd(self, fd: int) -> int:
+    def own_fd(self, fd: builtins.int) -> builtins.int:
         """A duplicate of the caller's descriptor `fd` in this worker (kept).  Raises OSError EBADF."""
         raise NotImplementedError
 
-    def log(self, fields: list[tuple[str, bytes | int]]) -> None:
+    def log(self, fields: list[tuple[str, bytes | builtins.int]]) -> None:
         """Hand one line to the log writer (keys of shm/logline.py); never blocks."""
         raise NotImplementedError
 
@@ -151,7 +152,7 @@ class Call:
         """Have the worker crash once the call is answered (action `panic`)."""
         raise NotImplementedError
 
-    def end_run(self, errno: int) -> None:
+    def end_run(self, errno: builtins.int) -> None:
         """Have the tracer end the run with `errno` (action `exit`)."""
         raise NotImplementedError
 

@@ -1,4 +1,10 @@
-"""getdents64(2): entries that `stat` denies are cut out, and so are our own processes in /proc."""
+"""getdents64(2): category `stat`; hidden entries are cut out, and so are our processes from procfs.
+
+The caller's own open directory is read, through a duplicate that shares its offset, so whatever is
+read counts as read: the effect is announced, and undone when the caller's buffer turns out to be bad.
+Cut entries only make an answer shorter; a chunk that is cut away whole is followed by the next, because
+0 would mean the end.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +12,72 @@ import os
 from ctypes import addressof, create_string_buffer
 from struct import Struct
 
+from syd_pool.emulate.paths import shown, text_of
 from syd_pool.linux.libc import PROC_SUPER_MAGIC, fstatfs_type, raw_getdents64
 from syd_pool.policy.actions import WARN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from syd_pool.emulate.call import Call
 
-# struct linux_dirent64: inode, offset of the next entry, length of this one, type; then the name
-_ENTRY = Struct("<QqHB")
-_NAME = _ENTRY.size  # 19
-_MOST = 32768
-_storage = create_string_buffer(_MOST)
-_buffer = addressof(_storage)
+_MOST = 65536  # read at once; a longer buffer is filled by further calls, as getdents64(2) allows
+_buffer = create_string_buffer(_MOST)
+_entries = addressof(_buffer)
+_view = memoryview(_buffer).cast("B")
+_RECLEN = Struct("H")
+_RECLEN_AT, _NAME_AT = 16, 19  # in struct linux_dirent64: d_ino, d_off, d_reclen, d_type, d_name
+_PROC_ROOT_INO = 1
 
 
 def getdents64(call: Call) -> int:
-    """getdents64(fd, dirp, count), on a duplicate that shares the caller's offset"""
+    """getdents64(fd, buffer, count)"""
     fd = call.own_fd(call.fd(0))
     size = min(call.int(2), _MOST)
+    text = shown(text_of(fd), call.tgid)
+    pids = fstatfs_type(fd) == PROC_SUPER_MAGIC and os.fstat(fd).st_ino == _PROC_ROOT_INO
     call.valid()
-    # Entries may all be cut: an empty answer would be the end of the directory, so read on.
+    call.begin_effect()
     while True:
-        n = raw_getdents64(fd, _buffer, size)
-        if n <= 0:
-            return n
-        kept = b"".join(_allowed(call, fd, memoryview(_storage).cast("B")[:n]))
-        if kept:
-            call.write(call.args[1], kept)
-            return len(kept)
+        before = _offset(fd)
+        length = raw_getdents64(fd, _entries, size)
+        if length <= 0:
+            return length
+        length = _cut(call, text, length, pids)
+        if length:
+            break
+    try:
+        call.write_from(call.args[1], _entries, length)
+    except OSError:
+        os.lseek(fd, before, os.SEEK_SET)
+        raise
+    return length
 
 
-def _allowed(call: Call, fd: int, entries: memoryview) -> Iterator[bytes]:
-    """The raw entries that the caller may see."""
-    directory = os.readlink(b"/proc/self/fd/%d" % fd)
-    prefix = b"" if directory == b"/" else directory
-    own = fstatfs_type(fd) == PROC_SUPER_MAGIC and prefix == b"/proc"
+def _offset(fd: int) -> int:
+    """Where a descriptor stands; 0 for what cannot be read as a directory either."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return 0
+
+
+def _cut(call: Call, directory: bytes, length: int, pids: bool) -> int:
+    """Close the gaps that hidden entries leave in _buffer; the new length."""
     verdicts = call.rules.verdicts["stat"]
-    at = 0
-    while at < len(entries):
-        length = _ENTRY.unpack_from(entries, at)[2]
-        raw = bytes(entries[at : at + length])
-        at += length
-        name = raw[_NAME : raw.index(0, _NAME)]
-        if name not in (b".", b".."):
-            if own and name.isdigit() and int(name) in call.own_pids:
-                continue
-            if verdicts[prefix + b"/" + name] > WARN:  # a listing is not logged
-                continue
-        yield raw
-
-
+    own_pids = call.own_pids
+    prefix = directory.rstrip(b"/") + b"/"
+    raw = _view[:length].tobytes()
+    at = kept = 0
+    while at < length:
+        size = _RECLEN.unpack_from(raw, at + _RECLEN_AT)[0]
+        start = at + _NAME_AT
+        name = raw[start : raw.index(0, start)]
+        hidden = name not in (b".", b"..") and (
+            verdicts[prefix + name] > WARN or (pids and name.isdigit() and int(name) in own_pids)
+        )
+        if not hidden:
+            if kept != at:
+                _view[kept : kept + size] = raw[at : at + size]
+            kept += size
+        at += size
+    return kept

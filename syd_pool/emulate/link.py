@@ -5,7 +5,7 @@ The source is linked from the descriptor that was judged, never by its name agai
 
 from __future__ import annotations
 
-from errno import EINVAL, ENOENT
+from errno import EINVAL
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
 from syd_pool.emulate.names import may_make, spot
@@ -50,11 +50,8 @@ def _link(call: Call, olddir: int, old_address: int, newdir: int, new_address: i
 def _link_held(fd: int, parent: int, name: bytes) -> int:
     """A new name for the object behind our own O_PATH descriptor; 0 or -errno.
 
-    AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH or, since Linux 6.10, a descriptor opened with our
-    credentials; otherwise the kernel says ENOENT.  The way over /proc needs neither, and gives the
-    caller nothing it has not: it may link each of its own descriptors that way (linkat(2)).
+    Over /proc and not with AT_EMPTY_PATH, which wants CAP_DAC_READ_SEARCH or, since Linux 6.10, a
+    descriptor opened with our credentials.  It gives the caller nothing it has not: it may link each of
+    its own descriptors that way (linkat(2)).
     """
-    result = raw_linkat(fd, b"", parent, name, AT_EMPTY_PATH)
-    if result == -ENOENT:
-        result = raw_linkat(AT_FDCWD, b"/proc/self/fd/%d" % fd, parent, name, AT_SYMLINK_FOLLOW)
-    return result
+    return raw_linkat(AT_FDCWD, b"/proc/self/fd/%d" % fd, parent, name, AT_SYMLINK_FOLLOW)

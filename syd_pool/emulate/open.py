@@ -1,69 +1,76 @@
 """open(2), openat(2), openat2(2), creat(2).
 
     path --> held object (O_PATH) --> judged --> opened for real from what is held --> descriptor
-         \\-> missing, O_CREAT: held directory, judged, created there with O_EXCL
+         \\-> missing, O_CREAT: held directory, judged, created there with O_EXCL (create.py)
 
 Opening has effects (O_TRUNC, FIFOs, devices), so it is decided on the O_PATH descriptor and the object is
-then reopened through our own /proc/self/fd: the same object, whatever the path means by now (I5).
+then opened again through our own /proc/self/fd: the same object, whatever the path means by now (I5).
 
 Categories (syd(2)): exactly one of mktemp (O_TMPFILE), create (a new file), truncate (O_TRUNC on an
-existing one); beside it read and write by the access mode; readdir for a directory; fs by the file system.
+existing one); beside it read and write by the access mode; readdir for a directory; fs by the file
+system.  Hidden (stat, walk) is ENOENT before any of them.
 
 O_PATH.  The kernel lets nobody install an O_PATH descriptor in another process (ADDFD: EBADF), so the
-caller gets a readable one of a file or directory, judged as reading, as syd does; other objects, whose opening
-has effects, are refused with EACCES and links with ELOOP.
+caller gets a readable one, judged as reading and opened with O_NONBLOCK, as syd does.  A link cannot be
+given at all (ELOOP), nor a device whose opening may have effects (EACCES).
+
+Of O_NOFOLLOW, which only says how to get there, F_GETFL shows nothing; all other flags are as natively.
 """
 
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO
+from errno import E2BIG, EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, Found
-from syd_pool.emulate.judge import act
-from syd_pool.linux.libc import O_PATH, fstatfs_type, raw_openat, raw_openat2
+from syd_pool.emulate.call import AT_FDCWD, FOLLOW
+from syd_pool.emulate.create import create, create_nameless, judge_filesystem
+from syd_pool.emulate.devices import TTY, is_quick, open_tty
+from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, is_own, pid_in, plain
+from syd_pool.emulate.quick import quick
+from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
 O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR = 3, 0, 1, 2
-O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_APPEND, O_NONBLOCK = 0o100, 0o200, 0o400, 0o1000, 0o2000, 0o4000
-O_DIRECTORY, O_NOFOLLOW, O_CLOEXEC = 0o200000, 0o400000, 0o2000000
+O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_NONBLOCK = 0o100, 0o200, 0o400, 0o1000, 0o4000
+O_DIRECTORY, O_NOFOLLOW, O_CLOEXEC, O_PATH = os.O_DIRECTORY, os.O_NOFOLLOW, os.O_CLOEXEC, os.O_PATH
 O_TMPFILE_BIT = 0o20000000  # __O_TMPFILE
+
 # VALID_OPEN_FLAGS of include/linux/fcntl.h: open() ignores any other bit, openat2() refuses it
 VALID = (
-    O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_ASYNC
-    | os.O_DIRECT | 0o100000 | O_DIRECTORY | O_NOFOLLOW | os.O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE_BIT
-)  # fmt: skip  # 0o100000 is the kernel's O_LARGEFILE, which os.O_LARGEFILE is not on x86_64
+    O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | os.O_APPEND | O_NONBLOCK | os.O_SYNC | os.O_ASYNC
+    | os.O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | os.O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE_BIT
+)  # fmt: skip
 _WITH_PATH = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC
-# what only says how to get there, or is ours to decide
-_NOT_REOPENED = O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
+_NOT_REOPENED = O_CREAT | O_NOFOLLOW | O_PATH
 _HOW_SIZE = 24
 _PAGE = 4096
-_RESOLVE_ALL = 0x3F
-_RESOLVE_CACHED = 0x20
-_MOST_RACES = 16  # between `it is missing` and `it exists`
+_MOST_COMBINATIONS = 1024  # of flags whose validity is remembered
+_MOST_RACES = 16  # between "it is missing" and "it exists"
 
-# Devices whose opening never waits: memory (1), tty and console (5), ptys (136..143)
-_QUICK_MAJORS = (1, 5, *range(136, 144))
-_TTY = os.makedev(5, 0)
+# What anybody may read of another process: the rest of /proc/PID is guarded as its links are
+_PUBLIC = frozenset(
+    b"autogroup cgroup cmdline comm cpuset limits loginuid mountinfo mounts mountstats net oom_adj oom_score "
+    b"oom_score_adj sched schedstat sessionid stat statm status task wchan".split()
+)
 
 
-def open(call: Call) -> int | None:
+def open(call: Call) -> int | None:  # noqa: A001
     """open(path, flags, mode)"""
-    return _open(call, AT_FDCWD, call.string(call.args[0]), _known(call.int(1)), call.int(2))
+    return _at(call, AT_FDCWD, 0, call.args[1])
 
 
 def openat(call: Call) -> int | None:
     """openat(dirfd, path, flags, mode)"""
-    return _open(call, call.fd(0), call.string(call.args[1]), _known(call.int(2)), call.int(3))
+    return _at(call, call.fd(0), 1, call.args[2])
 
 
 def creat(call: Call) -> int | None:
     """creat(path, mode)"""
-    return _open(call, AT_FDCWD, call.string(call.args[0]), O_CREAT | O_WRONLY | O_TRUNC, call.int(1))
+    return _open(call, AT_FDCWD, call.string(call.args[0]), O_CREAT | O_WRONLY | O_TRUNC, call.int(1), 0)
 
 
 def openat2(call: Call) -> int | None:
@@ -73,246 +80,167 @@ def openat2(call: Call) -> int | None:
         return -EINVAL
     if size > _PAGE:
         return -E2BIG
-    raw = call.read(call.args[2], size)
-    if any(raw[_HOW_SIZE:]):
+    how = call.read(call.args[2], size)
+    if any(how[_HOW_SIZE:]):
         return -E2BIG
-    flags, mode, resolve = (int.from_bytes(raw[at : at + 8], "little") for at in (0, 8, 16))
-    if flags & ~VALID or resolve & ~_RESOLVE_ALL:
-        return -EINVAL
-    creates = flags & (O_CREAT | O_TMPFILE_BIT)
-    if mode & ~0o7777 or (mode and not creates):
-        return -EINVAL
-    if flags & O_PATH and flags & ~_WITH_PATH:
-        return -EINVAL
-    path = call.string(call.args[1])
-    if not resolve:
-        return _open(call, call.fd(0), path, flags, mode)
-    return _open_resolved(call, call.fd(0), path, flags, mode, resolve)
+    flags, mode, resolve = (int.from_bytes(how[at : at + 8], "little") for at in (0, 8, 16))
+    # Which combinations there are changes from kernel to kernel, so it is asked: they come before the path.
+    refused = raw_openat2(-1, b"", flags, resolve, mode)
+    if refused != -ENOENT:
+        return refused
+    return _open(call, call.fd(0), call.string(call.args[1]), flags, mode, resolve)
 
 
-def _known(flags: int) -> int:
-    """What open() makes of its flags: unknown bits are dropped, O_PATH drops all but its own."""
+class _Refused(dict[int, int]):
+    """flags of open() -> 0, or the kernel's -errno for that combination (build_open_flags, fs/open.c).
+
+    The kernel is asked with an empty path, which it looks at later: there are few combinations in use.
+    """
+
+    def __missing__(self, flags: int) -> int:
+        answer = raw_openat(-1, b"", flags)
+        if len(self) >= _MOST_COMBINATIONS:
+            self.clear()
+        self[flags] = answer = 0 if answer == -ENOENT else answer
+        return answer
+
+
+_refused = _Refused()
+
+
+def _at(call: Call, dirfd: int, i: int, flags: int) -> int | None:
     flags &= VALID
-    return flags & _WITH_PATH if flags & O_PATH else flags
-
-
-def _refused(flags: int) -> int:
-    """0, or the -errno of build_open_flags() in fs/open.c."""
-    if flags & O_TMPFILE_BIT:
-        if not flags & O_DIRECTORY or flags & O_ACCMODE == O_RDONLY or flags & O_CREAT:
-            return -EINVAL
-    elif flags & O_DIRECTORY and flags & O_CREAT:
-        return -EINVAL
-    return 0
-
-
-def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int) -> int | None:
-    refused = _refused(flags)
+    if flags & O_PATH:
+        flags &= _WITH_PATH
+    refused = _refused[flags]
     if refused:
         return refused
-    if not flags & O_CREAT:
-        found = call.find(call, dirfd, path, 0 if flags & O_NOFOLLOW else FOLLOW)
-        return _open_found(call, found, flags, mode)
-    follow = 0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW
+    return _open(call, dirfd, call.string(call.args[i]), flags, call.args[i + 2], 0)
+
+
+def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
+    if flags & O_CREAT:
+        return _open_or_create(call, dirfd, path, flags, mode, resolve)
+    if plain[path] and not resolve:
+        fd = quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
+        if fd >= 0:
+            return _existing(call, fd, path, flags, mode)
+        if fd == -ENOENT:
+            return fd
+    how = (0 if flags & O_NOFOLLOW else FOLLOW) | resolve << RESOLVE_SHIFT
+    found = call.find(call, dirfd, path, how)
+    if call.rules.verdicts["stat"][found.path]:
+        call.judge("stat", found.path)
+    return _existing(call, found.fd, found.path, flags, mode)
+
+
+def _open_or_create(
+    call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int
+) -> int | None:
+    how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | resolve << RESOLVE_SHIFT
     for _ in range(_MOST_RACES):
-        found = call.entry(call, dirfd, path, follow)
+        found = call.entry(call, dirfd, path, how)
+        if call.rules.verdicts["stat"][found.path]:
+            call.judge("stat", found.path)
+        if found.slash and found.name:
+            return -EISDIR
         if found.fd >= 0:
-            return _open_found(call, found, flags, mode)
-        result = _create(call, found, flags, mode)
+            return _existing(call, found.fd, found.path, flags, mode)
+        result = create(call, found, flags, mode)
         if result != -EEXIST or flags & O_EXCL:
             return result
     return -EEXIST
 
 
-# --- an existing object --------------------------------------------------------------------------
+# --- what exists ----------------------------------------------------------------------------------
 
 
-def _open_found(call: Call, found: Found, flags: int, mode: int) -> int | None:
-    kind = found.mode or os.fstat(found.fd).st_mode
-    path = found.path
-    verdicts = call.rules.verdicts
-    if verdicts["stat"][path]:
-        call.judge("stat", path)
-    if flags & O_CREAT and flags & O_EXCL:
-        return -EEXIST
-    refused = _wrong_kind(kind, found, flags)
+def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int | None:
+    status = os.fstat(held)
+    kind = status.st_mode
+    refused = _wrong_kind(kind, flags)
     if refused:
         return refused
+    if not plain[path]:
+        _guard_proc(call, path, kind, flags)
     _judge(call, path, kind, flags)
     if "fs" in call.rules.enabled:
-        _judge_filesystem(call, found.fd, path)
+        judge_filesystem(call, held, path)
     if flags & O_TMPFILE_BIT:
-        return _open_tmpfile(call, found.fd, flags, mode)
-    fd = _reopen(call, found.fd, kind, flags)
+        return create_nameless(call, held, flags, mode)
+    how = flags & ~_NOT_REOPENED | O_NOCTTY | O_CLOEXEC
+    if flags & O_CREAT:
+        how &= ~O_EXCL  # alone it has a meaning of its own, for block devices
+    if flags & O_PATH:
+        how |= O_NONBLOCK
+    if S_ISREG(kind) or S_ISDIR(kind):
+        if flags & O_TRUNC:
+            call.valid()
+            call.begin_effect()
+        fd = raw_openat(AT_FDCWD, b"/proc/self/fd/%d" % held, how)
+    else:
+        fd = _open_special(call, held, kind, status.st_rdev, how, flags & O_PATH)
     if fd < 0:
         return fd
-    return call.install(fd, flags & O_CLOEXEC)
+    call.install(fd, flags & O_CLOEXEC)
+    return None
 
 
-def _wrong_kind(kind: int, found: Found, flags: int) -> int:
-    """0, or -errno for an object that cannot be opened so (do_open() in fs/namei.c)."""
-    if S_ISLNK(kind):
-        return -ENOTDIR if flags & O_DIRECTORY and not flags & O_PATH else -ELOOP
-    if S_ISDIR(kind):
-        if flags & O_TMPFILE_BIT:
-            return 0
-        if flags & O_CREAT or flags & O_ACCMODE != O_RDONLY:
+def _wrong_kind(kind: int, flags: int) -> int:
+    """0, or -errno for an object that cannot be opened so; in the order of do_open() in fs/namei.c."""
+    if flags & O_CREAT:
+        if flags & O_EXCL:
+            return -EEXIST
+        if S_ISDIR(kind):
             return -EISDIR
-        return 0
-    if flags & O_CREAT and found.slash:
-        return -EISDIR
-    if flags & O_DIRECTORY or found.slash:
+    if S_ISDIR(kind):
+        return -EISDIR if flags & O_ACCMODE and not flags & O_TMPFILE_BIT else 0
+    if flags & O_DIRECTORY:
         return -ENOTDIR
-    if flags & O_PATH and not S_ISREG(kind):
-        return -EACCES
-    return 0
+    return -ELOOP if S_ISLNK(kind) else 0
+
+
+def _guard_proc(call: Call, path: bytes, kind: int, flags: int) -> None:
+    """Raises OSError EACCES for what belongs to another process and only its tracer may see (spec 1.12)."""
+    inside = in_proc(path)
+    pid = pid_in(inside) if inside is not None else 0
+    if inside is None or not pid or is_own(call, pid) or call.rules.option("trace/allow_unsafe_magiclinks"):
+        return
+    names = inside.split(b"/")[2:]
+    if names[:1] == [b"task"]:
+        names = names[2:]
+    if names and (names[0] not in _PUBLIC or (flags & O_ACCMODE and not S_ISDIR(kind))):
+        raise OSError(EACCES, os.strerror(EACCES), path)
 
 
 def _judge(call: Call, path: bytes, kind: int, flags: int) -> None:
     verdicts = call.rules.verdicts
     if flags & O_TMPFILE_BIT:
-        call.judge("mktemp", path)
-    elif flags & O_TRUNC and S_ISREG(kind):
+        if verdicts["mktemp"][path]:
+            call.judge("mktemp", path)
+    elif flags & O_TRUNC and S_ISREG(kind) and verdicts["truncate"][path]:
         call.judge("truncate", path)
     access = flags & O_ACCMODE
     if access != O_WRONLY:
         category = "readdir" if S_ISDIR(kind) and not flags & O_TMPFILE_BIT else "read"
         if verdicts[category][path]:
             call.judge(category, path)
-    if access != O_RDONLY and verdicts["write"][path]:
+    if access and verdicts["write"][path]:
         call.judge("write", path)
 
 
-def _judge_filesystem(call: Call, fd: int, path: bytes) -> None:
-    action = call.rules.filesystem[fstatfs_type(fd)]
-    if action:
-        act(call, "fs", path, action)
-
-
-def _reopen(call: Call, held: int, kind: int, flags: int) -> int:
-    """Open the held object for real.  Returns a descriptor or -errno."""
-    if flags & O_PATH:
-        how = O_RDONLY | flags & O_DIRECTORY
-    else:
-        how = flags & ~_NOT_REOPENED
-    how |= O_NOCTTY | O_CLOEXEC
-    name = b"/proc/self/fd/%d" % held
-    waits = False
+def _open_special(call: Call, held: int, kind: int, device: int, how: int, only_path: int) -> int:
+    """Open a FIFO, device or socket that is held: effects from here on, and it may have to wait."""
+    call.valid()
+    waits = S_ISFIFO(kind) and how & O_ACCMODE != O_RDWR
     if S_ISCHR(kind) or S_ISBLK(kind):
-        device = os.fstat(held).st_rdev
-        if device == _TTY:
-            return _open_tty(call, how)
-        waits = os.major(device) not in _QUICK_MAJORS
-    call.valid()
-    if (waits or S_ISFIFO(kind)) and not how & O_NONBLOCK:
-        return call.blocking(raw_openat, AT_FDCWD, name, how)
-    if flags & O_TRUNC:
-        call.begin_effect()
-    return raw_openat(AT_FDCWD, name, how)
-
-
-def _open_tty(call: Call, how: int) -> int:
-    """/dev/tty is the controlling terminal of who opens it: the caller's, found by its tty_nr in proc_pid_stat(5)."""
-    with_stat = os.open(b"/proc/%d/stat" % call.tid, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(with_stat, 4096)
-    finally:
-        os.close(with_stat)
-    call.valid()
-    number = int(text[text.rindex(b")") + 2 :].split()[4])
-    major, minor = os.major(number), os.minor(number)
-    if 136 <= major <= 143:
-        return raw_openat(AT_FDCWD, b"/dev/pts/%d" % ((major - 136) * 256 + minor), how)
-    if major == 4:
-        return raw_openat(AT_FDCWD, b"/dev/tty%d" % minor if minor < 64 else b"/dev/ttyS%d" % (minor - 64), how)
-    return -ENXIO
-
-
-# --- a new one -----------------------------------------------------------------------------------
-
-
-def _create(call: Call, found: Found, flags: int, mode: int) -> int | None:
-    path = found.path
-    if found.slash:
-        return -EISDIR
-    verdicts = call.rules.verdicts
-    if verdicts["stat"][path]:
-        call.judge("stat", path)
-    call.judge("create", path)
-    access = flags & O_ACCMODE
-    if access != O_WRONLY and verdicts["read"][path]:
-        call.judge("read", path)
-    if access != O_RDONLY and verdicts["write"][path]:
-        call.judge("write", path)
-    if "fs" in call.rules.enabled:
-        _judge_filesystem(call, found.parent, path)
-    how = flags & ~_NOT_REOPENED | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC
-    fd = _with_umask(call, found.parent, found.name, how, mode)
-    return fd if fd < 0 else call.install(fd, flags & O_CLOEXEC)
-
-
-def _open_tmpfile(call: Call, directory: int, flags: int, mode: int) -> int | None:
-    """O_TMPFILE: a file without a name; O_EXCL keeps it from ever getting one."""
-    how = flags & ~(O_NOFOLLOW | O_CLOEXEC) | O_NOCTTY | O_CLOEXEC
-    fd = _with_umask(call, AT_FDCWD, b"/proc/self/fd/%d" % directory, how, mode)
-    return fd if fd < 0 else call.install(fd, flags & O_CLOEXEC)
-
-
-def _with_umask(call: Call, dirfd: int, name: bytes, how: int, mode: int) -> int:
-    """Create under the caller's umask itself: a default ACL of the directory replaces it (acl(5))."""
-    mask = call.umask()
-    call.valid()
-    os.umask(mask)
+        if device == TTY and S_ISCHR(kind):
+            return open_tty(call, how)
+        waits = not (S_ISCHR(kind) and is_quick(device))
+        if waits and only_path:
+            return -EACCES
     call.begin_effect()
-    fd = raw_openat(dirfd, name, how, mode & 0o7777)
-    os.umask(0)
-    return fd
-
-
-# --- openat2 with resolve flags ------------------------------------------------------------------
-
-
-def _open_resolved(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
-    """Let the kernel apply RESOLVE_* to the caller's own directory, then go on with what it found.
-
-    Its /proc/self would be ours, so a path through a procfs link that means the reader is refused.
-    """
-    refused = _refused(flags)
-    if refused:
-        return refused
-    if resolve & _RESOLVE_CACHED and flags & (O_TRUNC | O_CREAT | O_TMPFILE_BIT):
-        return -11  # EAGAIN
-    parts = path.split(b"/")
-    if b"self" in parts or b"thread-self" in parts:
-        return -EACCES
-    base = call.find(call, dirfd, b"", EMPTY)
-    follow = 0 if flags & O_NOFOLLOW or (flags & O_CREAT and flags & O_EXCL) else FOLLOW
-    how = O_PATH | O_CLOEXEC | (0 if follow else O_NOFOLLOW)
-    fd = raw_openat2(base.fd, path, how, resolve)
-    if fd >= 0:
-        call.keep(fd)
-        return _open_found(call, _held(fd, path), flags, mode)
-    if fd != -ENOENT or not flags & O_CREAT:
-        return fd
-    return _create_resolved(call, base.fd, path, flags, mode, resolve)
-
-
-def _held(fd: int, path: bytes) -> Found:
-    text = os.readlink(b"/proc/self/fd/%d" % fd)
-    return Found(fd, -1, text[text.rfind(b"/") + 1 :], text, 0, path[-1:] == b"/")
-
-
-def _create_resolved(call: Call, base: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
-    """The last component is missing: its directory is resolved in the same way and held."""
-    if path[-1:] == b"/":
-        return -EISDIR
-    at = path.rfind(b"/")
-    directory, name = path[: at + 1] or b".", path[at + 1 :]
-    parent = raw_openat2(base, directory, O_PATH | O_CLOEXEC | O_DIRECTORY, resolve)
-    if parent < 0:
-        return parent
-    call.keep(parent)
-    text = os.readlink(b"/proc/self/fd/%d" % parent)
-    found = Found(-1, parent, name, (b"" if text == b"/" else text) + b"/" + name)
-    return _create(call, found, flags, mode)
-
+    name = b"/proc/self/fd/%d" % held
+    if waits and not how & O_NONBLOCK:
+        return call.blocking(raw_openat, AT_FDCWD, name, how)
+    return raw_openat(AT_FDCWD, name, how)

@@ -1,56 +1,84 @@
-"""readlink(2), readlinkat(2): category `stat`; /proc/self/exe and its kin are the caller's."""
+"""readlink(2), readlinkat(2): category `stat`; hidden is ENOENT.
+
+The links of /proc say what they say to the caller: /proc/self its own process, exe, cwd and fd/N what it
+has.  Those of other processes are EACCES (spec 1.12, magic links).
+"""
 
 from __future__ import annotations
 
-from ctypes import addressof, create_string_buffer
-from errno import EINVAL, ENOENT
+from ctypes import addressof, create_string_buffer, memmove
+from errno import EACCES, EINVAL, ENOENT
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY
+from syd_pool.emulate.paths import HOW_LINK, in_proc, is_own, pid_in, plain
+from syd_pool.emulate.quick import quick
 from syd_pool.linux.libc import raw_readlinkat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
-_MOST = 4096
-_storage = create_string_buffer(_MOST)
-_buffer = addressof(_storage)
+_PATH_MAX = 4096
+_buffer = create_string_buffer(_PATH_MAX)
+_text = addressof(_buffer)
 
 
 def readlink(call: Call) -> int:
-    """readlink(path, buf, bufsiz)"""
-    return _readlink(call, AT_FDCWD, call.args[0], call.args[1], call.int(2))
+    """readlink(path, buffer, size)"""
+    return _readlink(call, AT_FDCWD, 0)
 
 
 def readlinkat(call: Call) -> int:
-    """readlinkat(dirfd, path, buf, bufsiz)"""
-    return _readlink(call, call.fd(0), call.args[1], call.args[2], call.int(3))
+    """readlinkat(dirfd, path, buffer, size): an empty path is the link that dirfd holds"""
+    return _readlink(call, call.fd(0), 1)
 
 
-def _readlink(call: Call, dirfd: int, path_address: int, address: int, size: int) -> int:
-    if size == 0 or size & 0x80000000:  # int bufsiz <= 0
+def _readlink(call: Call, dirfd: int, i: int) -> int:
+    buffer, size = call.args[i + 1], call.fd(i + 2)
+    if size <= 0:
         return -EINVAL
-    path = call.string(path_address)
-    if path in (b"/proc/self", b"/proc/thread-self"):
-        return _proc_self(call, path, address, size)
-    found = call.find(call, dirfd, path, EMPTY)
-    if call.rules.verdicts["stat"][found.path]:
-        call.judge("stat", found.path)
-    if found.slash:
-        return -EINVAL
-    n = raw_readlinkat(found.fd, b"", _buffer, min(size, _MOST))
-    if n > 0:
-        call.valid()
-        call.write_from(address, _buffer, n)
-    elif n == -ENOENT and path:
-        return -EINVAL  # an empty path of a held object that is no link says ENOENT
-    return n
+    path = call.string(call.args[i])
+    if plain[path]:
+        fd = quick(call, path, HOW_LINK)
+        if fd == -ENOENT:
+            return fd
+        if fd >= 0:
+            return _answer(call, raw_readlinkat(fd, b"", _text, _PATH_MAX), buffer, size)
+    found = call.find(call, dirfd, path, EMPTY if i else 0)
+    shown = found.path
+    if call.rules.verdicts["stat"][shown]:
+        call.judge("stat", shown)
+    length = _read(call, found.fd, shown)
+    if length == -ENOENT and not path:
+        return length
+    return _answer(call, length, buffer, size)
 
 
-def _proc_self(call: Call, path: bytes, address: int, size: int) -> int:
-    """The two links whose text is the reader: the caller, not the worker (I6)."""
-    call.judge("stat", path)
-    text = b"%d" % call.tgid if path == b"/proc/self" else b"%d/task/%d" % (call.tgid, call.tid)
+def _answer(call: Call, length: int, buffer: int, size: int) -> int:
+    if length < 0:  # what is held and is no link says ENOENT to an empty path
+        return -EINVAL if length == -ENOENT else length
+    length = min(length, size)
     call.valid()
-    call.write(address, text[:size])
-    return min(len(text), size)
+    call.write_from(buffer, _text, length)
+    return length
+
+
+def _read(call: Call, fd: int, path: bytes) -> int:
+    """The target of the link we hold into _buffer: its length or -errno."""
+    length = raw_readlinkat(fd, b"", _text, _PATH_MAX)
+    inside = in_proc(path)
+    if length < 0 or inside is None:
+        return length
+    if inside == b"/self":
+        return _put(b"%d" % call.tgid)
+    if inside == b"/thread-self":
+        return _put(b"%d/task/%d" % (call.tgid, call.tid))
+    pid = pid_in(inside)
+    if pid and not is_own(call, pid) and not call.rules.option("trace/allow_unsafe_magiclinks"):
+        return -EACCES
+    return length
+
+
+def _put(text: bytes) -> int:
+    memmove(_text, text, len(text))
+    return len(text)

@@ -55,7 +55,6 @@ F_SEAL_FUTURE_WRITE = 16
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-
 # syscall(2) with one prototype per shape of arguments: declared argument types are checked and
 # converted in C; `c_char_p` takes bytes without a copy.  (number, arguments...)
 _LLL = CFUNCTYPE(c_long, c_long, c_long, c_long, c_long, c_long, c_long, c_long, use_errno=True)
@@ -63,9 +62,9 @@ raw_syscall = _LLL(("syscall", _libc))
 _at_path = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
     ("syscall", _libc)
 )
-_two_paths = CFUNCTYPE(
-    c_long, c_long, c_long, c_char_p, c_long, c_char_p, c_long, c_long, use_errno=True
-)(("syscall", _libc))
+_two_paths = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_char_p, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
 
 _NR_OPENAT = NR["openat"]
 _NR_OPENAT2 = NR["openat2"]
@@ -81,6 +80,18 @@ _NR_RENAMEAT2 = NR["renameat2"]
 _NR_LINKAT = NR["linkat"]
 _NR_SYMLINKAT = NR["symlinkat"]
 _NR_TRUNCATE = NR["truncate"]
+_NR_FCHMODAT = NR["fchmodat"]
+_NR_FCHMODAT2 = NR["fchmodat2"]
+_NR_FCHOWNAT = NR["fchownat"]
+_NR_UTIMENSAT = NR["utimensat"]
+_NR_MKNODAT = NR["mknodat"]
+_NR_FSTATFS = NR["fstatfs"]
+_NR_INOTIFY_ADD_WATCH = NR["inotify_add_watch"]
+# indexed by `link`: the call that follows a symbolic link, the one that means the link itself
+_NR_GETXATTR = NR["getxattr"], NR["lgetxattr"]
+_NR_LISTXATTR = NR["listxattr"], NR["llistxattr"]
+_NR_SETXATTR = NR["setxattr"], NR["lsetxattr"]
+_NR_REMOVEXATTR = NR["removexattr"], NR["lremovexattr"]
 _NR_PIDFD_GETFD = NR["pidfd_getfd"]
 _NR_VM_READV = NR["process_vm_readv"]
 _NR_VM_WRITEV = NR["process_vm_writev"]
@@ -123,7 +134,7 @@ def syscall(name: str, *args: int) -> int:
     filled = args + (0,) * (6 - len(args))
     if name in COOKIED:
         filled = (*filled[:4], _cookie_one, _cookie_two)
-    result = raw_syscall(NR[name], *filled)
+    result: int = raw_syscall(NR[name], *filled)
     if result < 0:
         raise OSError(get_errno(), f"{name}: {os.strerror(get_errno())}")
     return result
@@ -136,6 +147,21 @@ def raw_openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0
     """openat2(2): a new descriptor or -errno.  `path` ends at its first NUL."""
     _pack_how(_how_buffer, 0, flags, mode, resolve)
     fd = _at_path(_NR_OPENAT2, dirfd, path, _how, 24, _cookie_one, _cookie_two)
+    return fd if fd >= 0 else -get_errno()
+
+
+_hows: list[ctypes.Array[ctypes.c_char]] = []
+
+
+def open_how(flags: int, resolve: int, mode: int = 0) -> int:
+    """The address of a struct open_how that stays, for raw_openat2_how()."""
+    _hows.append(create_string_buffer(_OPEN_HOW.pack(flags, mode, resolve), _OPEN_HOW.size))
+    return addressof(_hows[-1])
+
+
+def raw_openat2_how(dirfd: int, path: bytes, how: int) -> int:
+    """As raw_openat2(), with what open_how() returned."""
+    fd = _at_path(_NR_OPENAT2, dirfd, path, how, 24, _cookie_one, _cookie_two)
     return fd if fd >= 0 else -get_errno()
 
 
@@ -217,6 +243,73 @@ def raw_truncate(path: bytes, length: int) -> int:
     return 0 if _path_first(_NR_TRUNCATE, path, length, 0, 0, 0, 0) == 0 else -get_errno()
 
 
+def raw_fchmodat(dirfd: int, path: bytes, mode: int) -> int:
+    """fchmodat(2) as the kernel has it: without flags."""
+    return 0 if _at_path(_NR_FCHMODAT, dirfd, path, mode, 0, 0, 0) == 0 else -get_errno()
+
+
+def raw_fchmodat2(dirfd: int, path: bytes, mode: int, flags: int) -> int:
+    """fchmodat2(2), Linux 6.6."""
+    return 0 if _at_path(_NR_FCHMODAT2, dirfd, path, mode, flags, 0, 0) == 0 else -get_errno()
+
+
+def raw_fchownat(dirfd: int, path: bytes, uid: int, gid: int, flags: int) -> int:
+    """fchownat(2)."""
+    return 0 if _at_path(_NR_FCHOWNAT, dirfd, path, uid, gid, flags, 0) == 0 else -get_errno()
+
+
+def raw_utimensat(dirfd: int, path: bytes, times: int, flags: int) -> int:
+    """utimensat(2) with the two struct timespec at address `times`, or 0 for now."""
+    return 0 if _at_path(_NR_UTIMENSAT, dirfd, path, times, flags, 0, 0) == 0 else -get_errno()
+
+
+def raw_mknodat(dirfd: int, path: bytes, mode: int, device: int) -> int:
+    """mknodat(2)."""
+    return 0 if _at_path(_NR_MKNODAT, dirfd, path, mode, device, 0, 0) == 0 else -get_errno()
+
+
+def raw_fstatfs(fd: int, buffer: int) -> int:
+    """fstatfs(2) into the 120 bytes at address `buffer`."""
+    return 0 if raw_syscall(_NR_FSTATFS, fd, buffer, 0, 0, 0, 0) == 0 else -get_errno()
+
+
+def raw_inotify_add_watch(fd: int, path: bytes, mask: int) -> int:
+    """inotify_add_watch(2): the watch descriptor or -errno."""
+    wd = _at_path(_NR_INOTIFY_ADD_WATCH, fd, path, mask, 0, 0, 0)
+    return wd if wd >= 0 else -get_errno()
+
+
+_path_name = CFUNCTYPE(c_long, c_long, c_char_p, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
+_path_name_value = CFUNCTYPE(c_long, c_long, c_char_p, c_char_p, c_char_p, c_long, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
+
+
+def raw_getxattr(path: bytes, name: bytes, buffer: int, size: int, link: bool) -> int:
+    """getxattr(2) into `size` bytes at address `buffer`, or lgetxattr(2): the length or -errno."""
+    n = _path_name(_NR_GETXATTR[link], path, name, buffer, size, 0, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def raw_listxattr(path: bytes, buffer: int, size: int, link: bool) -> int:
+    """listxattr(2) into `size` bytes at address `buffer`, or llistxattr(2): the length or -errno."""
+    n = _path_first(_NR_LISTXATTR[link], path, buffer, size, 0, 0, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def raw_setxattr(path: bytes, name: bytes, value: bytes, flags: int, link: bool) -> int:
+    """setxattr(2) or lsetxattr(2)."""
+    result = _path_name_value(_NR_SETXATTR[link], path, name, value, len(value), flags, 0)
+    return 0 if result == 0 else -get_errno()
+
+
+def raw_removexattr(path: bytes, name: bytes, link: bool) -> int:
+    """removexattr(2) or lremovexattr(2)."""
+    return 0 if _path_name(_NR_REMOVEXATTR[link], path, name, 0, 0, 0, 0) == 0 else -get_errno()
+
+
 def openat2(dirfd: int, path: bytes, flags: int, resolve: int = 0, mode: int = 0) -> int:
     """openat2(2).  Raises OSError with the path."""
     return raise_errno(raw_openat2(dirfd, path, flags, resolve, mode), path)
@@ -227,7 +320,7 @@ def fstatfs_type(fd: int) -> int:
     buffer = create_string_buffer(120)
     if raw_syscall(NR["fstatfs"], fd, addressof(buffer), 0, 0, 0, 0) < 0:
         raise OSError(get_errno(), os.strerror(get_errno()))
-    return int.from_bytes(buffer[:8], "little")
+    return int.from_bytes(buffer.raw[:8], "little")
 
 
 # --- other processes -----------------------------------------------------------------------------
@@ -254,7 +347,7 @@ def raw_vm_writev(pid: int, address: int, buffer: int, size: int) -> int:
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     """pidfd_getfd(2): a duplicate of another process's descriptor.  Raises OSError."""
-    new = raw_syscall(_NR_PIDFD_GETFD, pidfd, fd, 0, 0, _cookie_one, _cookie_two)
+    new: int = raw_syscall(_NR_PIDFD_GETFD, pidfd, fd, 0, 0, _cookie_one, _cookie_two)
     if new < 0:
         raise OSError(get_errno(), f"pidfd_getfd: {os.strerror(get_errno())}")
     return new

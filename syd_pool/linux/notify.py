@@ -76,7 +76,7 @@ def add_fd(listener: int, notification: int, fd: int, fd_flags: int, flags: int 
     interrupted ADDFD+SEND makes the caller's system call return 0 (measured; design.md I2).
     """
     request = bytearray(ADDFD.pack(notification, flags, fd, 0, fd_flags))
-    return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, request)  # on bytes, ioctl() would return a copy
+    return int(ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, request))  # on bytes, ioctl() would return a copy
 
 
 def sync_wake_up(listener: int) -> None:

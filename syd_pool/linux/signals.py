@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from _signal import (
+from _signal import (  # type: ignore[import-not-found]  # typeshed has no half of it
     ITIMER_REAL,
     SIG_BLOCK,
     SIG_DFL,

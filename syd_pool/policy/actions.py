@@ -10,8 +10,3 @@ ALLOW, WARN, ABORT, FILTER, DENY, PANIC, STOP, KILL, EXIT = range(9)
 
 NAMES = ("allow", "warn", "abort", "filter", "deny", "panic", "stop", "kill", "exit")
 BY_NAME = {name: action for action, name in enumerate(NAMES)}
-
-
-def grants(action: int) -> bool:
-    """Does the call go ahead?"""
-    return action <= WARN

@@ -20,8 +20,8 @@ stale one shows.  A ring of a dead process is thrown away, never reused (I8).
 
 from __future__ import annotations
 
-from os import pwrite
 from mmap import ACCESS_READ, MADV_DONTFORK, MAP_SHARED, mmap
+from os import pwrite
 from struct import Struct
 
 from syd_pool.linux.libc import F_SEAL_FUTURE_WRITE, F_SEAL_SEAL, add_seals, sealed_memfd
@@ -35,6 +35,7 @@ REQUEST_SIZE = HEADER + SLOTS * SLOT_SIZE
 Q_HEAD = 0  # slots published
 Q_ACK = 8  # the last `may block` announcement that was acknowledged
 Q_SKIP = 9  # where the worker goes on after that announcement: slots before it went elsewhere
+Q_READ = 11  # completions the tracer has read
 Q_STOP = 10  # 1: finish what you hold and exit
 
 # kinds of slot

@@ -9,7 +9,7 @@ slots; then any idle one; then the ring with most room; then the backlog (design
 from __future__ import annotations
 
 import os
-from errno import EINTR, EINPROGRESS, ENOENT
+from errno import EACCES, EINPROGRESS, EINTR, ENOENT
 from fcntl import ioctl
 from struct import Struct
 
@@ -29,7 +29,8 @@ from syd_pool.shm.ring import (
     W_SLEEP,
 )
 from syd_pool.tracer.state import CAP, DEPTH, Run, Task, Worker
-from syd_pool.tracer.tasks import adopt
+from syd_pool.tracer.tasks import adopt, subject
+from syd_pool.tracer.watch import wake
 
 _ZERO = bytes(notify.NOTIF_SIZE)
 _ID_AND_TID = Struct("<QI4xi").unpack_from  # id, pid, flags (unused), nr
@@ -49,15 +50,14 @@ def receive(run: Run, listener: int) -> None:
     run.received += 1
     notification, tid, nr = _ID_AND_TID(buffer)
     task = run.tasks.get(tid) or adopt(run, tid)
-    if run.poisoned and (task.tgid, nr) in run.poisoned:
-        answer_error(run, listener, notification, 13)
+    if run.poisoned and (subject(task.tgid), nr) in run.poisoned:
+        answer_error(run, listener, notification, EACCES)
         return
     worker = run.by_cpu[sched_getcpu()]
     if worker is None or not worker.open or worker.head - worker.page.q[W_DONE] >= DEPTH:
         worker = choose(run)
     if worker is None:
-        run.backlog.append((NOTIFY, run.listeners[listener], task, bytes(buffer), 0))
-        run.control.q[H_BACKLOG] = len(run.backlog)
+        defer(run, NOTIFY, run.listeners[listener], task, bytes(buffer), 0)
         return
     write(run, worker, NOTIFY, run.listeners[listener], task, buffer, 0)
     if run.received - run.closed >= CAP and run.received - run.count() >= CAP:
@@ -120,13 +120,20 @@ def submit(run: Run, kind: int, run_id: int, task: Task, notification: bytes, ag
     """A slot for any worker: a judgement for a tracee in its stop, or a call dispatched again."""
     worker = choose(run)
     if worker is None:
-        run.backlog.append((kind, run_id, task, notification, again))
-        run.control.q[H_BACKLOG] = len(run.backlog)
+        defer(run, kind, run_id, task, notification, again)
         return
     index = write(run, worker, kind, run_id, task, notification, again)
     if kind != NOTIFY:
         task.held = kind
         run.held[worker.pid, index] = task
+
+
+def defer(run: Run, kind: int, run_id: int, task: Task, notification: bytes, again: int) -> None:
+    """No ring has room: it waits here, and the monitor is asked to look."""
+    run.backlog.append((kind, run_id, task, notification, again))
+    run.control.q[H_BACKLOG] = len(run.backlog)
+    if len(run.backlog) == 1:
+        wake(run)
 
 
 def flush_backlog(run: Run) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
 from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
 from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE
@@ -57,8 +58,10 @@ def on_status(run: Run, tid: int, status: int) -> None:
     elif event == PTRACE_EVENT_STOP:
         adopt(run, tid)
         if signal in _GROUP_STOPS:
+            _stop_with_it(run, tid)
             ptrace.listen(tid)
         else:
+            _go_on_with_it(run, tid)
             ptrace.cont(tid)  # a new task's first stop, an INTERRUPT, or the end of a group stop
     elif event in (PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE):
         child = ptrace.event_message(tid)
@@ -73,6 +76,19 @@ def on_status(run: Run, tid: int, status: int) -> None:
         ptrace.cont(tid)
     else:
         raise Unexpected(f"wait status {status:#x} of thread {tid}")
+
+
+def _stop_with_it(run: Run, tid: int) -> None:
+    """^Z: when the command itself stops, the process the shell waits for stops too."""
+    if tid == run.eldest and not run.stopped:
+        run.stopped = True
+        keeper.stop_too(os.getppid())
+
+
+def _go_on_with_it(run: Run, tid: int) -> None:
+    if tid == run.eldest and run.stopped:
+        run.stopped = False
+        keeper.continue_too(os.getppid())
 
 
 def _on_signal(run: Run, tid: int, signal: int) -> None:
@@ -129,7 +145,7 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
     """A worker has judged a tracee that waits in its stop."""
     task.held = 0
     tid = task.tid
-    if kind == EXEC or kind == CHDIR:
+    if kind in (EXEC, CHDIR):
         if errno:
             ptrace.refuse(tid, errno)
             ptrace.cont(tid)

@@ -1,8 +1,8 @@
 """The pool as the tracer sees it: fork, retire, kill; completions; and what to do with a dead worker's calls.
 
-    spawn_worker --> STARTING --C_READY--> READY <--C_MAY_BLOCK / C_UNBLOCKED--> BLOCKED
-                                             |
-                        retire_worker: RETIRING        any death: reap_worker --> DEAD
+spawn_worker --> STARTING --C_READY--> READY <--C_MAY_BLOCK / C_UNBLOCKED--> BLOCKED
+                                         |
+                    retire_worker: RETIRING        any death: reap_worker --> DEAD
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from syd_pool.shm.ring import (
     INSTALLED,
     NOTIFY,
     Q_ACK,
+    Q_READ,
     Q_SKIP,
     Q_STOP,
     S_HEAD,
@@ -56,6 +57,7 @@ from syd_pool.shm.ring import (
 from syd_pool.tracer import events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.state import Run, Worker
+from syd_pool.tracer.tasks import subject
 from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
@@ -156,8 +158,9 @@ def read_completions(run: Run, worker: Worker) -> None:
     """Act on the completions of one worker, in order."""
     while worker.read < worker.page.q[W_COMPLETED]:
         at = HEADER + worker.read % COMPLETIONS * COMPLETION_SIZE
-        worker.read += 1
         record = bytes(worker.page.b[at : at + COMPLETION_SIZE])  # once
+        worker.read += 1
+        worker.request.q[Q_READ] = worker.read
         kind, errno, index, *words, _ = COMPLETION.unpack(record)
         _ON[kind](run, worker, index, errno, words)
 
@@ -173,6 +176,12 @@ def _slot(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, int
 def is_notification(worker: Worker, index: int) -> bool:
     """Is slot `index` a call received from a listener (and not a judgement for a stop)?"""
     return _slot(worker, index)[0] == NOTIFY
+
+
+def is_closed(worker: Worker, index: int) -> bool:
+    """Has the slot it did not finish been counted as answered or gone all the same?"""
+    words = worker.page.q
+    return counts(words[W_ANSWERED], index) or counts(words[W_GONE], index) or worker.settled == index
 
 
 def _listener(run: Run, run_id: int) -> int:
@@ -226,6 +235,7 @@ def _on_interrupted(run: Run, worker: Worker, index: int, errno: int, words: lis
     _, run_id, _, notification, tid, _, _ = _slot(worker, index)
     run.control.q[c.H_INTERRUPTED] += 1
     stopped = run.ptrace and ptrace.interrupt(tid)
+    worker.settled = index
     answer_error(run, _listener(run, run_id), notification, events.ERESTARTSYS if stopped else EINTR)
     _on_unblocked(run, worker, index, errno, words)
 
@@ -241,16 +251,15 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
     try:
         _, run_id, _, notification, _, _, _ = _slot(worker, index)
         claimed, _, _, _, fd_flags = notify.ADDFD.unpack(data)
-        if claimed != notification or index not in worker.in_flight():
+        if claimed != notification or not 0 <= worker.head - index <= SLOTS:
             run.log("worker", worker.pid, "handed over a descriptor for a call that is not its own", "killed")
             kill_worker(run, worker, 0)
             return
         listener = _listener(run, run_id)
+        worker.settled = index
         try:
             flags = notify.SECCOMP_ADDFD_FLAG_SEND
-            _close(
-                run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags)
-            )
+            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags))
         except OSError as error:
             answer_error(run, listener, notification, error.errno or EIO)
     finally:
@@ -264,6 +273,7 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     if task is not None:
         run.cred_counter += 1
         task.cred_gen = run.cred_counter & 0xFFFFFFFF
+    worker.settled = index
     _close(run, lambda: send_continue(_listener(run, run_id), notification, nr))
 
 
@@ -344,14 +354,15 @@ def _crashed(status: int) -> bool:
 
 
 def _blame(run: Run, worker: Worker, index: int) -> int:
-    """Count a crash against the call in hand; two, and the same caller's same call is denied from now on (G5)."""
+    """Count a crash against the call in hand: two, and the same program's same call is denied from now on (G5)."""
     _, _, _, _, _, nr, tgid = _slot(worker, index)
-    run.deaths[tgid, nr] = run.deaths.get((tgid, nr), 0) + 1
-    if run.deaths[tgid, nr] >= POISON_DEATHS:
-        run.poisoned.add((tgid, nr))
+    key = subject(tgid), nr
+    run.deaths[key] = run.deaths.get(key, 0) + 1
+    if run.deaths[key] == POISON_DEATHS:
+        run.poisoned.add(key)
         run.control.q[c.H_DENIED] += 1
         run.log("poison", tgid, f"system call {nr} has cost {POISON_DEATHS} workers", "denied from now on")
-    return watch.poison_key(tgid, nr)
+    return watch.poison_key(*key)
 
 
 def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
@@ -362,7 +373,7 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         return
     listener = _listener(run, run_id)
     words = worker.page.q
-    if counts(words[W_ANSWERED], index) or counts(words[W_GONE], index):
+    if is_closed(worker, index):
         return  # it died between the answer and W_DONE
     word = words[W_PHASE]
     phase = word & 0xFF if word >> 8 == index else 0
@@ -377,7 +388,7 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         run.control.q[c.H_EIO] += 1
         run.log("outcome", tid, f"worker {worker.pid} died during system call {nr}", "answered EIO")
         answer_error(run, listener, notification, EIO)
-    elif (tgid, nr) in run.poisoned or deaths + blame >= POISON_DEATHS:
+    elif blame and (deaths + 1 >= POISON_DEATHS or (subject(tgid), nr) in run.poisoned):
         answer_error(run, listener, notification, EACCES)
     else:
         again(run, worker, index, blame)

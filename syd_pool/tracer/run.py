@@ -23,13 +23,13 @@ from time import monotonic
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, spawn, worker_filter
-from syd_pool.emulate.table import IDENTITY, NOTIFY, TRACE, in_force
+from syd_pool.emulate.table import NOTIFY, TRACE, in_force
 from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, count_of, counts
+from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, count_of
 from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt
@@ -339,13 +339,7 @@ def _finish(this: Run) -> None:
 
 def _calls_in_flight(worker: Worker) -> int:
     """Notifications a worker holds and has not counted as answered or gone."""
-    words, n = worker.page.q, 0
-    for index in worker.in_flight():
-        if pool.is_notification(worker, index) and not (
-            counts(words[W_ANSWERED], index) or counts(words[W_GONE], index)
-        ):
-            n += 1
-    return n
+    return sum(pool.is_notification(worker, i) and not pool.is_closed(worker, i) for i in worker.in_flight())
 
 
 def _kill_tree(this: Run) -> None:

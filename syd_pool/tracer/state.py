@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from monitor.config import Config
     from syd_pool.boundary.spawn import Prepared
-
     from syd_pool.cli.config import RunConfig
     from syd_pool.shm.ring import Ring
 
@@ -77,6 +76,7 @@ class Worker:
         "record",
         "request",
         "runs",
+        "settled",
         "skip",
         "socket",
     )
@@ -97,6 +97,7 @@ class Worker:
         self.blocked = 0
         self.block_index = -1
         self.skip = self.head  # slots before it that were dispatched elsewhere at the last announcement
+        self.settled = -1  # the last slot that the tracer itself answered on this worker's word
         self.runs: set[int] = set()
         self.reason = 0  # why we killed it, monitor.protocol REASON_*
 
@@ -139,7 +140,7 @@ class Run:
         self.buffer = bytearray(NOTIF_SIZE)
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
-        self.poisoned: set[tuple[int, int]] = set()  # (tgid, number)
+        self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
         self.blocks: dict[int, Worker] = {}  # workers in a call that may block, by pid
 
@@ -159,6 +160,7 @@ class Run:
         self.status = 127  # until known
         self.ended = False  # the run is over: leave the loop
         self.eldest_ended = False
+        self.stopped = False  # the eldest is in a group stop, and the keeper with it
         self.boot_failures = 0  # workers in a row that died before they were ready
         self.reason = "setup"  # of the end, for --status-fd
         self.deadline = 0.0
@@ -170,6 +172,7 @@ class Run:
         self.monitor_config: Config = None  # type: ignore[assignment]  # set by run.py
         self.beat = 0  # of the monitor, when last looked at
         self.beat_at = 0
+        self.monitor_born = 0  # CLOCK_MONOTONIC, ns
         self.pinged = False
 
     def count(self) -> int:

@@ -64,3 +64,14 @@ def forget(run: Run, tid: int) -> None:
         for key, held in list(run.held.items()):
             if held is task:
                 del run.held[key]
+
+
+def subject(tgid: int) -> int:
+    """Who is blamed for a poison call: the inode of the program, so that a fork does not make it new.
+
+    The thread group itself when the program cannot be seen any more.
+    """
+    try:
+        return os.stat(f"/proc/{tgid}/exe").st_ino
+    except OSError:
+        return tgid

@@ -13,7 +13,7 @@ from syd_pool.linux.libc import sealed_memfd
 from syd_pool.linux.signals import SIGCONT, SIGKILL
 from syd_pool.linux.sockets import send_fd, seqpacket_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import DESCRIPTOR, Ring, W_COMPLETED, W_DONE, W_PHASE
+from syd_pool.shm.ring import DESCRIPTOR, W_COMPLETED, W_DONE, W_PHASE, Ring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 poison_key = p.poison_key
 PING_NS = 500_000_000  # how often a silent monitor is asked
+YOUNG_NS = 100_000_000
 SILENT_NS = 1_000_000_000  # a monitor that has not answered so long is replaced (G8)
 
 
@@ -47,6 +48,7 @@ def start_monitor(run: Run) -> None:
     run.control.q[c.H_MONITORS] += 1
     run.poller.register(ours, 1)  # POLLIN
     run.beat, run.beat_at, run.pinged = 0, monotonic_ns(), False
+    run.monitor_born = run.beat_at
     for worker in run.workers.values():
         new_worker(run, worker)
 
@@ -55,13 +57,15 @@ def reap_monitor(run: Run) -> None:
     """It has died: no call depends on it, so only a new one is started (G8)."""
     run.control.q[c.H_MONITOR] = 0
     run.monitor_pid = 0
-    if not run.ended:
-        start_monitor(run)
+    if not run.ended and monotonic_ns() - run.monitor_born > YOUNG_NS:
+        start_monitor(run)  # else it dies at birth: check_monitor() tries again, at its own pace
 
 
 def check_monitor(run: Run) -> None:
     """Called every PING_NS: a monitor that is stopped or stuck is killed; its reaping starts another."""
-    if run.monitor_page is None or not run.monitor_pid:
+    if not run.monitor_pid:
+        start_monitor(run)
+    if run.monitor_page is None:
         return
     beat, now = run.monitor_page.q[p.M_BEAT], monotonic_ns()
     if beat != run.beat:
@@ -120,7 +124,7 @@ def on_monitor(run: Run) -> None:
             return
         if len(message) != p.MESSAGE_SIZE:
             return
-        kind, index, generation, argument, key = p.MESSAGE.unpack(message)
+        kind, index, generation, argument, _key = p.MESSAGE.unpack(message)
         if kind == p.SPAWN:
             _spawn(run, argument)
             continue

@@ -8,15 +8,15 @@ one place, answer() and install() below.
 from __future__ import annotations
 
 import os
-from ctypes import addressof, create_string_buffer
-from errno import EBADF, EFAULT, EINTR, EINPROGRESS, ENAMETOOLONG, ENOENT, EPERM, ESRCH
+from errno import EBADF, EINPROGRESS, EINTR, ENOENT, ESRCH
 from fcntl import ioctl
 from struct import Struct
+from time import sleep as nanosleep
 
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.resume import send_continue
-from syd_pool.linux.libc import pidfd_getfd, pidfd_open, raw_vm_readv, raw_vm_writev
+from syd_pool.linux.libc import pidfd_getfd, pidfd_open
 from syd_pool.linux.notify import (
     ADDFD,
     RESP,
@@ -44,6 +44,7 @@ from syd_pool.shm.ring import (
     HANDED,
     HEADER,
     INSTALLED,
+    Q_READ,
     TAKEN,
     W_ANSWERED,
     W_BLOCKS,
@@ -54,20 +55,16 @@ from syd_pool.shm.ring import (
     W_PHASE,
     counted,
 )
+from syd_pool.worker import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from _socket import socket
+    from collections.abc import Callable
     from typing import Any
 
     from syd_pool.shm.ring import Ring
 
-PATH_MAX = 4096
-_FIRST_READ = 256  # most paths are shorter; a longer one costs a second read
-
-_text_buffer = create_string_buffer(PATH_MAX + 1)
-_text = addressof(_text_buffer)
 _ID = Struct("<Q")
 
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
@@ -90,13 +87,15 @@ class Caller(Call):
         "page",
         "panicked",
         "phase",
+        "requests",
         "response",
         "words",
     )
 
-    def __init__(self, page: Ring, bell: int, socket: socket, log_socket: socket | None, answers: str):
+    def __init__(self, page: Ring, request: Ring, bell: int, socket: socket, log_socket: socket | None, answers: str):
         self.page = page
         self.words = page.q
+        self.requests = request.q
         self._bell = bell
         self._socket = socket
         self._log_socket = log_socket
@@ -111,48 +110,10 @@ class Caller(Call):
         self.index = 0  # of the slot in hand
         self.phase = TAKEN  # EFFECT once the call in hand has announced one
 
-    # --- memory --------------------------------------------------------------------------------
-
-    def string(self, address: int) -> bytes:
-        # Never across a page end in one read: the next page may be unmapped and the string end before it.
-        have = b""
-        size = min(_FIRST_READ, PATH_MAX - (address & 4095))
-        while True:
-            n = raw_vm_readv(self.tid, address, _text, size)
-            if n <= 0:
-                self._unreadable(-n)
-            _text_buffer[n] = 0
-            part = _text_buffer.value
-            have = have + part if have else part
-            if len(part) < n:
-                return have
-            if len(have) >= PATH_MAX:
-                raise OSError(ENAMETOOLONG, "path")
-            address += n
-            size = min(PATH_MAX - len(have), PATH_MAX - (address & 4095))
-
-    def _unreadable(self, errno: int) -> None:
-        if errno == ESRCH:
-            raise Gone
-        if errno == EPERM:  # we may not look: refuse, never guess
-            raise OSError(EPERM, "caller's memory")
-        raise OSError(EFAULT, "caller's memory")
-
-    def read(self, address: int, size: int) -> bytes:
-        buffer = create_string_buffer(size)
-        n = raw_vm_readv(self.tid, address, addressof(buffer), size)
-        if n != size:
-            self._unreadable(-n if n < 0 else EFAULT)
-        return buffer.raw
-
-    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        raw = bytes(data)
-        self.write_from(address, addressof(create_string_buffer(raw, len(raw) or 1)), len(raw))
-
-    def write_from(self, address: int, buffer: int, size: int) -> None:
-        n = raw_vm_writev(self.tid, address, buffer, size)
-        if n != size:
-            self._unreadable(-n if n < 0 else EFAULT)
+    string = memory.string
+    read = memory.read
+    write = memory.write
+    write_from = memory.write_from
 
     # --- the caller --------------------------------------------------------------------------------
 
@@ -253,7 +214,7 @@ class Caller(Call):
         try:
             # a bytearray: for bytes ioctl() would return a copy of them instead of the number
             request = bytearray(ADDFD.pack(self.id, flags, fd, 0, fd_flags))
-            return ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ADDFD, request)
+            return int(ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ADDFD, request))
         except OSError as error:
             if error.errno in (ENOENT, ESRCH):
                 raise Gone from None
@@ -282,8 +243,10 @@ class Caller(Call):
     def _complete(self, kind: int, errno: int, *words: int) -> None:
         """Publish a completion the tracer must act on, and ring it."""
         done = self.words[W_COMPLETED]
+        while done - self.requests[Q_READ] >= COMPLETIONS:
+            nanosleep(0.0002)  # the tracer is behind by a whole ring: its time, not the caller's
         at = HEADER + done % COMPLETIONS * COMPLETION_SIZE
-        five = (words + (0, 0, 0, 0, 0))[:5]
+        five = ((*words, 0, 0, 0, 0, 0))[:5]
         COMPLETION.pack_into(self.page.b, at, kind, errno, self.index, *five, self.tid)
         self.words[W_COMPLETED] = done + 1
         os.eventfd_write(self._bell, 1)

@@ -61,8 +61,8 @@ from syd_pool.worker.caller import Caller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket as SocketType
     from collections.abc import Callable
-    from _socket import socket
     from typing import NoReturn
 
     from syd_pool.emulate.call import Call
@@ -88,9 +88,9 @@ class Birth:
         "answers",
         "back_bell",
         "bell",
+        "confine",
         "control",
         "cpu",
-        "confine",
         "handlers",
         "log",
         "page",
@@ -103,8 +103,8 @@ class Birth:
     page: int
     bell: int
     back_bell: int
-    socket: socket
-    log: socket | None
+    socket: SocketType
+    log: SocketType | None
     control: int  # memfd of the control page
     cpu: int
     parent: int
@@ -164,7 +164,7 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     request = Ring(birth.request, REQUEST_SIZE, False)
     os.close(birth.page)
     os.close(birth.request)
-    caller = Caller(page, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
     caller.rules = birth.rules
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
@@ -222,7 +222,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         caller.listener = listeners[run_id]
         caller.id = notification
         caller.tid, caller.tgid = tid, tgid
-        caller.nr, caller.args = nr, args
+        caller.nr, caller.args = nr, tuple(args)
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
         if kind == NOTIFY:
             try:

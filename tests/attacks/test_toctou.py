@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -80,6 +80,21 @@ def escaped(outcome: Outcome, before: dict[str, tuple[object, ...]], after: dict
     return seen | {os.path.basename(name) for name in changed if os.path.basename(name) in OPS}
 
 
+def not_escaped(
+    runner: Runner, arena: Arena, ops: Sequence[str], command: Callable[[float, Sequence[str]], list[str]]
+) -> set[str]:
+    """Positive control: repeat the attack natively, each time longer; the operations that never reached the secret."""
+    left, share = list(ops), 0.05
+    for _ in range(6):
+        before = arena.snapshot()
+        outcome = runner.native(command(share, left), 30 + len(left) * share)
+        reached = escaped(outcome, before, arena.snapshot())
+        left, share = [op for op in left if op not in reached], 2 * share
+        if not left:
+            break
+    return set(left)
+
+
 def assert_held(outcome: Outcome, arena: Arena, ops: Sequence[str]) -> None:
     """Nothing escaped, every operation was tried, and refusals look like refusals."""
     assert_silent(outcome, arena)
@@ -91,12 +106,10 @@ def assert_held(outcome: Outcome, arena: Arena, ops: Sequence[str]) -> None:
         assert set(outcome.errnos(op)) <= allowed, f"{op}: {outcome.errnos(op)}"
 
 
-def test_a1_control(runner: Runner, arena: Arena, seconds: float) -> None:
+def test_a1_control(runner: Runner, arena: Arena) -> None:
     """A1 control: with the protection off every one of these races reaches the secret."""
     lay(runner, arena)
-    before = arena.snapshot()
-    outcome = runner.native(race(runner, arena, "thread", max(0.1, seconds / 10), True, OPS))
-    assert set(OPS) - escaped(outcome, before, arena.snapshot()) == set()
+    assert not not_escaped(runner, arena, OPS, lambda share, left: race(runner, arena, "thread", share, True, left))
 
 
 def test_a1_path_in_memory_changes(runner: Runner, arena: Arena, seconds: float) -> None:
@@ -117,9 +130,7 @@ def test_a3_path_in_shared_memory_changes(runner: Runner, arena: Arena, seconds:
     with unharmed(arena):
         outcome = runner.boxed(race(runner, arena, writer, seconds / 10, False, ops), arena.rules(), 60 + seconds)
     assert_held(outcome, arena, ops)
-    before = arena.snapshot()
-    control = runner.native(race(runner, arena, writer, max(0.1, seconds / 10), True, ops))
-    assert set(ops) <= escaped(control, before, arena.snapshot())
+    assert not not_escaped(runner, arena, ops, lambda share, left: race(runner, arena, writer, share, True, left))
 
 
 def read_only_rules(arena: Arena, name: str) -> list[str]:

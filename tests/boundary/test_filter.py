@@ -37,7 +37,7 @@ rules = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(rules)
 def test_at_most_one_of_the_disjoint_rules_holds_and_it_is_the_first(chain: list[seccomp.Rule]) -> None:
     apart = seccomp.disjoint(chain, DEFAULT)
@@ -49,7 +49,7 @@ def test_at_most_one_of_the_disjoint_rules_holds_and_it_is_the_first(chain: list
             assert held == ([] if want == DEFAULT else [want])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, database=None)
 @given(rules)
 def test_the_program_means_its_rules(chain: list[seccomp.Rule]) -> None:
     """I12: libseccomp drops a TRACE rule that overlaps a NOTIFY rule; ours never overlap."""

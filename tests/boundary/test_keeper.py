@@ -11,15 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
+import pyseccomp
 import pytest
 
 from syd_pool.boundary.keeper import EXIT_TRACER_DIED
 
 ROOT = os.getcwd()
-PYTHON = [sys.executable, "-I", "-S", "-c"]
+PACKAGES = os.path.dirname(pyseccomp.__file__)  # -S leaves it out
+# The one of the system: an ordinary user may not reach ours
+EXECUTABLE = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+PYTHON = [EXECUTABLE, "-I", "-S", "-c"]
 HEAD = f"""
 import os, sys, time
-sys.path[:0] = [{ROOT!r}]
+sys.path[:0] = [{ROOT!r}, {PACKAGES!r}]
 from syd_pool.boundary import keeper
 """
 
@@ -203,7 +207,7 @@ class Terminal:
         program = f"{tmp}/job"
         with open(program, "w") as out:
             out.write(HEAD + SHELL_JOB)
-        self.job = f"{sys.executable} -I -S {program}"
+        self.job = f"{EXECUTABLE} -I -S {program}"
         self.seen = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -220,19 +224,34 @@ class Terminal:
         os.waitpid(self.pid, 0)
         os.close(self.fd)
 
-    def type(self, text: bytes) -> None:
-        os.write(self.fd, text)
-
-    def expect(self, what: bytes, seconds: float = 10) -> None:
-        """Read until `what` has come; forgets everything up to its end."""
+    def comes(self, what: bytes, seconds: float) -> bool:
+        """Read until `what` has come."""
         os.set_blocking(self.fd, False)
         end = time.monotonic() + seconds
         while what not in self.seen:
             try:
                 self.seen += os.read(self.fd, 4096)
             except BlockingIOError:
-                assert time.monotonic() < end, (what, self.seen)
+                if time.monotonic() > end:
+                    return False
                 time.sleep(0.005)
+        return True
+
+    def type(self, text: bytes) -> None:
+        os.write(self.fd, text)
+
+    def stop(self) -> None:
+        """^Z, again if it came before the shell had made the job the terminal's (so it is natively too)."""
+        for _ in range(20):
+            self.type(b"\x1a")
+            if self.comes(b"Stopped", 0.5):
+                break
+        self.expect(b"Stopped")
+        self.expect(b"$ ")
+
+    def expect(self, what: bytes, seconds: float = 10) -> None:
+        """Read until `what` has come; forgets everything up to its end."""
+        assert self.comes(what, seconds), (what, self.seen)
         self.seen = self.seen[self.seen.index(what) + len(what) :]
 
 
@@ -242,9 +261,7 @@ def test_stop_and_foreground(tmp_path) -> None:
         terminal.type(f"{terminal.job} sh -c 'echo up; read x; echo got $x; read y'\n".encode())
         terminal.expect(b"up\r\n")
         for _ in range(20):
-            terminal.type(b"\x1a")
-            terminal.expect(b"Stopped")
-            terminal.expect(b"$ ")
+            terminal.stop()
             terminal.type(b"fg\n")
             terminal.expect(b"read y'\r\n")
         terminal.type(b"word\n")
@@ -278,8 +295,8 @@ def test_a_shell_inside_controls_its_own_jobs(tmp_path) -> None:
         terminal.type(b"\x1a")
         terminal.expect(b"Stopped")
         terminal.expect(b"in> ")
-        terminal.type(b"kill %1; exit 9\n")
-        terminal.type(b"exit 9\n")
+        terminal.type(b"kill -9 %1; disown -a; exit 9\n")
+        terminal.expect(b"exit\r\n")
         terminal.expect(b"$ ")
         terminal.type(b"echo status $?\n")
         terminal.expect(b"status 9")

@@ -279,6 +279,7 @@ def test_anything_else_is_fatal(tmp_path: Path) -> None:
     assert not _verify(trees, ran, ran, trees.top / "hid/true")
     assert not _verify(trees, ran, ran)
     assert not _verify(trees, ran, None)
+    assert not _verify(trees, _loader(), ran, _loader())  # the loader itself, which could run anything
     assert not _verify(trees, trees.top / "ok/script", trees.top / "ok/script", _loader())
 
 
@@ -319,6 +320,10 @@ def test_maps_with_another_device(
             raise PermissionError(1, "CAP_CHECKPOINT_RESTORE", path)
         return stat(path, **keywords)
 
+    def another_inode(tid: int | bytes) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        for where, device, inode, path in elsewhere(tid):
+            yield where, device, inode if tid == b"self" else inode + b"0", path
+
     monkeypatch.setattr(exec_, "mapped_files", elsewhere)
     if not capable:
         monkeypatch.setattr(os, "stat", incapable)
@@ -326,7 +331,11 @@ def test_maps_with_another_device(
     loader = _loader() if honest else "/bin/true"
     with _stopped_at_exec(trees.top / "ok/true") as pid:
         approved = (_identity(trees.top / "ok/true"), [_identity(loader)])
-        assert verify_exec(TreeCall(trees.rules, pid, "execve", ()), approved) is honest
+        call = TreeCall(trees.rules, pid, "execve", ())
+        assert verify_exec(call, approved) is honest
+        if not capable:  # the path is an approved file's, but another file is mapped
+            monkeypatch.setattr(exec_, "mapped_files", another_inode)
+            assert not verify_exec(call, approved)
 
 
 @pytest.mark.root

@@ -152,7 +152,7 @@ def test_source_that_is_exchanged_after_the_judgement(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
 def test_an_ordinary_user_needs_no_capability(tmp_path: Path) -> None:
-    """Without CAP_DAC_READ_SEARCH, and where linkat refuses AT_EMPTY_PATH, the way over /proc links."""
+    """Without CAP_DAC_READ_SEARCH, and with a descriptor of other credentials: it is linked."""
     trees = Trees(tmp_path)
     os.chmod(tmp_path, 0o755)
     os.chmod(trees.top / "ok", 0o777)
@@ -166,7 +166,6 @@ def test_an_ordinary_user_needs_no_capability(tmp_path: Path) -> None:
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-            # fd was opened with other credentials, so the first way is closed
             code = -_link_held(fd, parent, b"n")
         finally:
             os._exit(code)

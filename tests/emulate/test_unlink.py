@@ -16,7 +16,7 @@ PATHS = [
     b"ok/d/..", b"ok/full", b"ok/full/", b"ok/l", b"ok/l/", b"ok/dl", b"ok/dl/", b"ok/ld", b"ok/ld/",
     b"ok/ld/.", b"ok/lh/f", b"ok/lh/sub", b"ok/p", b"ok/p/", b"ok/g2", b"", b".", b"..", b"/", b"./",
     b"../", b"ok", b"ok/./f", b"ok/../ok/f", b"ok/missing/../f", b"ok/f/../f", b"x" * 256, b"x" * 4096,
-    b"/proc/self/fd/0", b"/proc/self", b"/proc/self/fd",
+    b"/proc/self/status", b"/proc/self/fd",
 ]  # fmt: skip
 
 
@@ -27,15 +27,13 @@ def test_every_path_as_natively(tmp_path: Path, name: str, path: bytes) -> None:
     Trees(tmp_path).both(name, path)
 
 
-@pytest.mark.parametrize(
-    "flags", [0, AT_REMOVEDIR, 1, 0x100, AT_REMOVEDIR | 1, 1 << 32, AT_REMOVEDIR | 1 << 40]
-)
-@pytest.mark.parametrize("path", [b"f", b"d", b"n", b"", b"/dev/null/x", b"."])
 @pytest.mark.parametrize("dirfd", [AT_FDCWD, 7, 8, 9, -1])
-def test_unlinkat_of_every_descriptor_and_flag(tmp_path: Path, dirfd: int, path: bytes, flags: int) -> None:
+def test_unlinkat_of_every_descriptor_and_flag(tmp_path: Path, dirfd: int) -> None:
     """7 is a directory, 8 a file, 9 an O_PATH directory; flags are 32 bits (I7)."""
-    trees = Trees(tmp_path, descriptors={7: b"ok", 8: b"ok/f", 9: b"ok/full"})
-    trees.both("unlinkat", dirfd, path, flags)
+    for flags in (0, AT_REMOVEDIR, 1, 0x100, AT_REMOVEDIR | 1, 1 << 32, AT_REMOVEDIR | 1 << 40):
+        trees = Trees(tmp_path / str(flags), descriptors={7: b"ok", 8: b"hid/f", 9: b"ok/full"})
+        for path in (b"n", b"", b"/dev/null/x", b".", b"f", b"d", b"f", b"d"):
+            trees.both("unlinkat", dirfd, path, flags)
 
 
 def test_a_busy_directory_is_busy(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.table import ROWS
-from syd_pool.linux.libc import pidfd_getfd, raw_vm_readv
+from syd_pool.linux.libc import pidfd_getfd, raw_vm_readv, raw_vm_writev
 from syd_pool.linux.numbers import NR
 from syd_pool.policy import Ruleset
 from syd_pool.worker import lookup
@@ -96,6 +96,16 @@ class TreeCall(Call):
         if len(text) > 4095:
             raise OSError(36, "ENAMETOOLONG")
         return text
+
+    def read(self, address: int, size: int) -> bytes:
+        buffer = ctypes.create_string_buffer(size)
+        if raw_vm_readv(self.tid, address, ctypes.addressof(buffer), size) != size:
+            raise OSError(14, "EFAULT")
+        return buffer.raw
+
+    def write_from(self, address: int, buffer: int, size: int) -> None:
+        if raw_vm_writev(self.tid, address, buffer, size) != size:
+            raise OSError(14, "EFAULT")
 
     def valid(self) -> None:
         """A child of ours stays until we reap it."""

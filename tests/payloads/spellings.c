@@ -30,14 +30,14 @@ static void expand(char *text) {
     replace(text, "{B}", box), replace(text, "{S}", secret);
 }
 
-/* The reverse for output: pids of ours by name. */
+/* The reverse for output: numbers of ours by name. */
 static void mask(char *text) {
-    char pid[24], tid[24];
+    char pid[24], tid[24], whole[PATH_MAX + 64];
     snprintf(pid, sizeof pid, "/%d", getpid());
     snprintf(tid, sizeof tid, "/%ld", syscall(SYS_gettid));
-    replace(text, tid, "/TID"), replace(text, pid, "/PID");
-    if (!strcmp(text, pid + 1))
-        strcpy(text, "PID");
+    snprintf(whole, sizeof whole, "/%s", text);
+    replace(whole, pid, "/PID"), replace(whole, tid, "/TID");
+    strcpy(text, whole + 1);
 }
 
 static void show_open(const char *pattern, const char *path) {
@@ -77,43 +77,40 @@ static void show_link(const char *pattern, const char *path) {
     sayf("readlink %s %s", pattern, text);
 }
 
-/* In a child: chdir and say where; exec `path` (an executable that exits 7 is spelled in through the cwd or fd). */
-static void show_chdir(const char *pattern, const char *path) {
+/* In a child, for whom the spelling is expanded anew: chdir and say where. */
+static void show_chdir(const char *pattern) {
     int channel[2], error;
-    char where[PATH_MAX] = "";
+    char path[8192], where[PATH_MAX] = "", line[PATH_MAX + 32] = "killed";
     if (pipe(channel) < 0)
         die("pipe");
     pid_t pid = fork();
     if (pid == 0) {
+        strcpy(path, pattern);
+        expand(path);
         error = syscall(SYS_chdir, path) < 0 ? errno : 0;
         if (!error && syscall(SYS_getcwd, where, sizeof where) < 0)
             strcpy(where, "?");
-        char line[PATH_MAX + 32];
+        mask(where);
         int size = snprintf(line, sizeof line, "%d %s", error, where);
         _exit(write(channel[1], line, (size_t)size) != size);
     }
     close(channel[1]);
-    char line[PATH_MAX + 32] = "killed";
     long size = read(channel[0], line, sizeof line - 1);
     line[size > 0 ? size : 6] = 0;
     close(channel[0]);
     reap(pid);
-    char pid_text[24];
-    snprintf(pid_text, sizeof pid_text, "/%d", pid);
-    replace(line, pid_text, "/CHILD"); /* /proc/self is the child's there */
-    mask(line);
     sayf("chdir %s %s", pattern, line);
 }
 
-static void show_exec(const char *pattern, const char *path) {
-    static char *arguments[] = {"x", NULL}, *environment[] = {NULL};
+/* In a child: exec; this program, executed through one of the spellings, exits with 7. */
+static void show_exec(const char *pattern) {
+    static char *arguments[] = {"x", "quit", NULL}, *environment[] = {NULL};
+    char path[8192];
     pid_t pid = fork();
     if (pid == 0) {
-        if (strstr(pattern, "exe")) {
-            static char *quit[] = {"x", "quit", NULL};
-            syscall(SYS_execve, path, quit, environment);
-        } else
-            syscall(SYS_execve, path, arguments, environment);
+        strcpy(path, pattern);
+        expand(path);
+        syscall(SYS_execve, path, arguments, environment);
         _exit(errno);
     }
     sayf("exec %s %d", pattern, reap(pid));
@@ -132,8 +129,8 @@ static void *run(void *unused UNUSED) {
         show_stat(pattern, path, SYS_stat, "stat");
         show_stat(pattern, path, SYS_lstat, "lstat");
         show_link(pattern, path);
-        show_chdir(pattern, path);
-        show_exec(pattern, path);
+        show_chdir(pattern);
+        show_exec(pattern);
     }
     fclose(file);
     return NULL;

@@ -363,7 +363,8 @@ def test_pickle() -> None:
 WORDS = st.sampled_from(
     (
         "allow/ deny/ sandbox/ default/ trace/ read stat all all-x net/bind , + - ^ : ! ? /*** /a on off 1 "
-        "${ $HOME } ~ setuid 0: 999999999999999999999999 mem/max timeout 1e any!80 lock exec setenv A=b unshare/ user "
+        "${ $HOME } ~ setuid 0: 999999999999999999999999 mem/max timeout 1e any!80 "
+        "lock exec setenv A=b unshare/ user "
         "include \0 \x80 [ ] \\ fs ext4 allow_unsafe_ptrace"
     ).split(" ")
 )

@@ -14,7 +14,7 @@ def opener(workshop: Workshop, kind: str, count: int, seconds: float) -> None:
     command = [workshop.runner.payload("openers"), kind, str(count), str(seconds), str(workshop.work)]
     native, _ = workshop.native(command, 30 + 3 * seconds)
     assert (native.status, native.number("wrong", -1), native.number("tasks")) == (0, 0, count), native
-    boxed, _ = workshop.boxed(command, 60 + 6 * seconds)
+    boxed, _ = workshop.boxed(command, 60 + 6 * seconds, tools=[os.path.dirname(command[0])])
     assert (boxed.status, boxed.number("wrong", -1), boxed.number("tasks")) == (0, 0, count), (boxed, os.getloadavg())
     with syd_differs("slow"):
         assert boxed.number("opens") > 100 * seconds, boxed.out

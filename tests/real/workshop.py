@@ -29,7 +29,7 @@ def tight(work: Path, tools: Sequence[str] = ()) -> list[str]:
         rules += [f"allow/walk,stat,read,write,truncate+{path}"]
     for path in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/localtime", "/etc/gitconfig", "/etc/inputrc"):
         rules += [f"allow/walk,stat,read+{path}"]
-    for parent in ("/etc", "/dev", *map(str, work.parents)):
+    for parent in ("/etc", "/dev", *map(str, work.parents), *(str(parent) for tool in tools for parent in Path(tool).parents)):
         rules += [f"allow/walk,stat+{parent}"]
     return [*rules, f"allow/{EVERYTHING}+{work}", f"allow/{EVERYTHING}+{work}/***"]
 

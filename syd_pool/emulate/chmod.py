@@ -1,0 +1,48 @@
+"""chmod(2), fchmodat(2), fchmodat2(2): category `chmod`.  fchmod(2) passes natively."""
+
+from __future__ import annotations
+
+from errno import EINVAL
+
+from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.held import judge_object, own_path
+from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchmodat, raw_fchmodat2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.emulate.call import Call
+
+
+def chmod(call: Call) -> int:
+    """chmod(path, mode)"""
+    return _followed(call, AT_FDCWD, call.args[0], call.args[1])
+
+
+def fchmodat(call: Call) -> int:
+    """fchmodat(dirfd, path, mode): the kernel's call has no flags"""
+    return _followed(call, call.fd(0), call.args[1], call.args[2])
+
+
+def fchmodat2(call: Call) -> int:
+    """fchmodat2(dirfd, path, mode, flags)"""
+    flags = call.int(3)
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        return -EINVAL
+    how = (0 if flags & AT_SYMLINK_NOFOLLOW else FOLLOW) | (EMPTY if flags & AT_EMPTY_PATH else 0)
+    fd = _judged(call, call.fd(0), call.args[1], how)
+    return raw_fchmodat2(fd, b"", call.args[2] & 0xFFFF, AT_EMPTY_PATH)  # umode_t is 16 bits wide
+
+
+def _followed(call: Call, dirfd: int, address: int, mode: int) -> int:
+    # Through /proc rather than by fchmodat2(2), which kernels before 6.6 do not have.
+    fd = _judged(call, dirfd, address, FOLLOW)
+    return raw_fchmodat(AT_FDCWD, own_path(fd), mode & 0xFFFF)
+
+
+def _judged(call: Call, dirfd: int, address: int, how: int) -> int:
+    """The object, judged, with the effect announced."""
+    found = call.find(call, dirfd, call.string(address), how)
+    judge_object(call, found.path, "chmod")
+    call.valid()
+    call.begin_effect()
+    return found.fd

@@ -1,0 +1,140 @@
+"""What the text of a path says before anything is looked up, and the two ways to open it at once.
+
+A path is plain when its text is the only name the object can have, unless a symbolic link is in it:
+absolute, no empty, "." or ".." component, no slash at the end, and not below a process of procfs, where
+the same name means something else to the caller than to us.  A plain path that openat2() opens with
+RESOLVE_NO_SYMLINKS *is* the real path (design.md I5), so its text is what the rules judge.
+"""
+
+from __future__ import annotations
+
+import os
+
+from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, open_how
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.emulate.call import Call
+
+O_PATH, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY = os.O_PATH, os.O_CLOEXEC, os.O_NOFOLLOW, os.O_DIRECTORY
+
+HOW_FOLLOW = open_how(O_PATH | O_CLOEXEC, RESOLVE_NO_SYMLINKS)
+HOW_LINK = open_how(O_PATH | O_CLOEXEC | O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
+HOW_DIRECTORY = open_how(O_PATH | O_CLOEXEC | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+
+# find() and entry() take the RESOLVE_ flags of openat2(2) above their own flags
+RESOLVE_SHIFT = 8
+
+_MOST_KEPT = 8192
+_LONGEST_KEPT = 512
+
+
+class Plain(dict[bytes, bool]):
+    """path -> is it plain?  One dictionary look-up for a path seen before; bounded."""
+
+    def __missing__(self, path: bytes) -> bool:
+        answer = _is_plain(path)
+        if len(path) <= _LONGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[path] = answer
+        return answer
+
+
+plain = Plain()
+
+
+def _is_plain(path: bytes) -> bool:
+    if path[:1] != b"/" or path[-1:] == b"/" or b"//" in path:
+        return False
+    if b"/." in path and (b"/./" in path or b"/../" in path or path.endswith((b"/.", b"/.."))):
+        return False
+    inside = in_proc(path)
+    if inside is None:
+        return True
+    first = inside[1:].partition(b"/")[0]
+    return not first.isdigit() and first not in (b"self", b"thread-self")
+
+
+# --- procfs ---------------------------------------------------------------------------------------
+
+_proc_mounts: list[tuple[bytes, bytes]] = []  # (where, what of procfs), the longest first
+
+
+def in_proc(text: bytes) -> bytes | None:
+    """The path inside procfs of a link-free absolute path ("/" is procfs itself); None if elsewhere.
+
+    Mounts are read once: the command cannot make any, and who mounts another procfs from outside while
+    it runs decides himself what to show it.
+    """
+    if not _proc_mounts:
+        _proc_mounts.extend(_read_mounts())
+    for where, what in _proc_mounts:
+        if text.startswith(where) and (len(text) == len(where) or text[len(where)] == 47):
+            return what + text[len(where) :] or b"/"
+    return None
+
+
+def _read_mounts() -> list[tuple[bytes, bytes]]:
+    """Every mount of procfs or of a part of it; see proc_pid_mountinfo(5)."""
+    found = {b"/proc": b""}
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            fields, _, kind = line.partition(b" - ")
+            if kind.startswith(b"proc "):
+                _, _, _, what, where = fields.split(b" ")[:5]
+                found[_unescape(where).rstrip(b"/")] = _unescape(what).rstrip(b"/")
+    return sorted(found.items(), key=lambda mount: -len(mount[0]))
+
+
+def _unescape(field: bytes) -> bytes:
+    """mountinfo writes blanks and backslashes as \\ooo."""
+    head, *rest = field.split(b"\\")
+    return head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
+
+
+def pid_in(inside: bytes) -> int:
+    """The process or thread that a path inside procfs belongs to; 0 for none."""
+    first = inside[1:].partition(b"/")[0]
+    return int(first) if first.isdigit() else 0
+
+
+def is_own(call: Call, pid: int) -> bool:
+    """Does /proc/PID belong to the caller's thread group?"""
+    if pid in (call.tgid, call.tid):
+        return True
+    try:
+        os.stat(b"/proc/%d/task/%d" % (call.tgid, pid))
+    except OSError:
+        return False
+    return True
+
+
+def shown(text: bytes, tgid: int) -> bytes:
+    """A link-free path as the rules see it: the caller's own /proc/TGID is /proc/self."""
+    inside = in_proc(text)
+    if inside is None:
+        return text
+    own = b"/%d" % tgid
+    if (inside != own and not inside.startswith(own + b"/")) or not text.endswith(inside):
+        return text
+    return text[: len(text) - len(inside)] + b"/self" + inside[len(own) :]
+
+
+def text_of(fd: int) -> bytes:
+    """The kernel's name for what our descriptor holds; not a path for pipes, sockets and the like.
+
+    Raises OSError ENAMETOOLONG where the kernel cannot say it.
+    """
+    text = os.readlink(b"/proc/self/fd/%d" % fd)
+    return _living_name(fd, text) if text.endswith(b" (deleted)") else text
+
+
+def _living_name(fd: int, text: bytes) -> bytes:
+    """The name a deleted object had, unless " (deleted)" really belongs to its name."""
+    try:
+        named = os.lstat(text)
+    except OSError:
+        return text[:-10]
+    status = os.fstat(fd)
+    return text if (named.st_dev, named.st_ino) == (status.st_dev, status.st_ino) else text[:-10]

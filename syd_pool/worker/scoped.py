@@ -1,0 +1,102 @@
+"""find() and entry() under the RESOLVE_ flags of openat2(2), which the kernel applies.
+
+The kernel walks with our own /proc/self, not the caller's.  So what it finds below our /proc/PID, and the
+magic links it stops at, are looked up again by our walk; such links leave any scope in any case
+(nd_jump_link of fs/namei.c: EXDEV).
+"""
+
+from __future__ import annotations
+
+import os
+from ctypes import addressof, create_string_buffer, string_at
+from errno import EINVAL, ELOOP, ENOENT, EXDEV
+
+from syd_pool.emulate.call import AT_FDCWD, FOLLOW, Found
+from syd_pool.emulate.paths import HOW_LINK, O_CLOEXEC, O_NOFOLLOW, O_PATH, in_proc, pid_in, shown, text_of
+from syd_pool.linux.libc import (
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    raw_openat2,
+    raw_openat2_how,
+    raw_readlinkat,
+)
+from syd_pool.worker.walk import DOT, MOST_LINKS, NAME, PATH_MAX, Walk, above, anchor, check_pid, judge_way, named, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from syd_pool.emulate.call import Call
+
+_SCOPED = RESOLVE_BENEATH | RESOLVE_IN_ROOT
+
+_target_buffer = create_string_buffer(PATH_MAX)
+_target = addressof(_target_buffer)
+
+
+def find_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int) -> Found:
+    """find() under the caller's RESOLVE_ flags.  EAGAIN is the caller's to retry, as natively."""
+    at = AT_FDCWD if path[:1] == b"/" and not resolve & _SCOPED else anchor(call, dirfd)[0]
+    flags = O_PATH | O_CLOEXEC | (0 if follow else O_NOFOLLOW)
+    fd = raw_openat2(at, path, flags, resolve | RESOLVE_NO_MAGICLINKS)
+    if fd >= 0:
+        return _of_caller(call, call.keep(fd), follow, path.endswith(b"/"))
+    if fd != -ELOOP or resolve & (RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS):
+        _fail(call, at, path, -fd)
+    found = Walk(call, dirfd, path).find(follow)
+    if resolve & (_SCOPED | RESOLVE_NO_XDEV):
+        _fail(call, at, path, EXDEV)
+    return found
+
+
+def _of_caller(call: Call, fd: int, follow: int, slash: bool) -> Found:
+    """What the kernel found, or the caller's own where it found ours: it went through /proc/self."""
+    text = named(fd, b"/proc/self/fd")
+    inside = in_proc(text)
+    if inside is not None and pid_in(inside) == os.getpid():
+        own = inside.split(b"/")
+        own[1] = b"%d" % call.tgid
+        if own[2:4] == [b"task", b"%d" % os.getpid()]:
+            own[3] = b"%d" % call.tid
+        return Walk(call, AT_FDCWD, b"/proc" + b"/".join(own)).find(follow)
+    if inside is not None:
+        check_pid(call, inside)
+    judge_way(call, above(text))
+    return Found(fd, -1, b"", shown(text, call.tgid), 0, slash)
+
+
+def _fail(call: Call, at: int, path: bytes, errno: int) -> NoReturn:
+    """As Walk.refuse(), for a path whose text is only known as far as it was written."""
+    if b".." not in path:
+        base = b"" if at == AT_FDCWD else text_of(at)
+        text = shown(base.rstrip(b"/") + b"/" + path.strip(b"/"), call.tgid)
+        if call.rules.verdicts["stat"][text]:
+            call.judge("stat", text)
+    raise OSError(errno, os.strerror(errno), path)
+
+
+def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int) -> Found:
+    """entry() under the caller's RESOLVE_ flags."""
+    for _ in range(MOST_LINKS + 1):
+        try:
+            return find_within(call, dirfd, path, follow, resolve)
+        except OSError as error:
+            if error.errno != ENOENT:
+                raise
+        names, end = split(path)
+        if not names or end == DOT:
+            raise OSError(ENOENT, os.strerror(ENOENT), path)
+        head, slash, name = path.rstrip(b"/").rpartition(b"/")
+        parent = find_within(call, dirfd, head or slash or b".", FOLLOW, resolve)
+        text = parent.path.rstrip(b"/") + b"/" + name
+        size = raw_readlinkat(parent.fd, name, _target, PATH_MAX) if follow else -EINVAL
+        if size < 0:
+            fd = raw_openat2_how(parent.fd, name, HOW_LINK)
+            return Found(call.keep(fd) if fd >= 0 else -1, parent.fd, name, text, 0, end != NAME)
+        # a dangling link: where it leads is looked up under the same flags
+        target = string_at(_target, size)
+        path = target if target[:1] == b"/" else head + slash + target
+    raise OSError(ELOOP, os.strerror(ELOOP), path)
