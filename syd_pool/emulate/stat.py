@@ -136,7 +136,10 @@ def _descriptor(call: Call, fd: int, buffer: int) -> int:
     """fstat(2) of the caller's descriptor, without taking it over: its /proc link leads to the object."""
     if fd < 0:
         return -EBADF
-    result = raw_fstatat(AT_FDCWD, b"/proc/%d/fd/%d" % (call.tid, fd), _status, 0)
+    if call.cred_gen:  # its /proc/TID/fd is root's since it changed its ids
+        result = raw_fstat(call.own_fd(fd), _status)
+    else:
+        result = raw_fstatat(AT_FDCWD, b"/proc/%d/fd/%d" % (call.tid, fd), _status, 0)
     call.valid()
     if result < 0:
         return -EBADF if result == -ENOENT else result

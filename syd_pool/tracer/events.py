@@ -99,7 +99,11 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
     """
     result = ptrace.result(tid)
     if result is not None and result[1] == -ERESTARTSYS and result[0] in run.notified:
-        ptrace.set_result(tid, -ERESTARTNOINTR)
+        task = run.tasks.get(tid)
+        if task is not None and task.interrupted:
+            task.interrupted = False  # by us, for this signal: EINTR or a restart, as the handler says
+        else:
+            ptrace.set_result(tid, -ERESTARTNOINTR)
     ptrace.cont(tid, signal)
 
 

@@ -206,6 +206,8 @@ def _on_may_block(run: Run, worker: Worker, index: int, errno: int, words: list[
     worker.open = False
     rank(run)
     run.blocks[worker.pid] = worker
+    if (task := run.tasks.get(words[1])) is not None:
+        task.interrupted = False  # what was left of an interrupt that met no signal
     c.block(run.control, worker.index, words[1], words[0], monotonic_ns())
     run.control.q[c.H_BLOCKED] += 1
     first, worker.skip = max(index + 1, worker.skip), worker.head
@@ -235,6 +237,8 @@ def _on_interrupted(run: Run, worker: Worker, index: int, errno: int, words: lis
     _, run_id, _, notification, tid, _, _ = _slot(worker, index)
     run.control.q[c.H_INTERRUPTED] += 1
     stopped = run.ptrace and ptrace.interrupt(tid)
+    if stopped and (task := run.tasks.get(tid)) is not None:
+        task.interrupted = True
     worker.settled = index
     answer_error(run, _listener(run, run_id), notification, events.ERESTARTSYS if stopped else EINTR)
     _on_unblocked(run, worker, index, errno, words)

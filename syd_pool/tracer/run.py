@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import gc
 import os
-from errno import ECHILD
+from ctypes import addressof, create_string_buffer
+from errno import EBUSY, ECHILD
 from time import monotonic
 
 from monitor.config import NPROC_MAX
@@ -59,7 +60,9 @@ def run(config: RunConfig) -> int:
         from syd_pool.boundary import export
 
         return export.export(config)
-    keeper.hold_standard_fds()
+    if not _can_filter():
+        os.write(2, b"syd-pool: seccomp(2) is refused here: this is already inside a sandbox; start the command bare\n")
+        return EBUSY
     keeper.become_tracer()
     code = 70
     try:
@@ -69,6 +72,16 @@ def run(config: RunConfig) -> int:
 
         os.write(2, traceback.format_exc().encode())
     os._exit(code)
+
+
+def _can_filter() -> bool:
+    """Ask seccomp(2) for something harmless: inside another sandbox of ours it is refused (attacks.md E7)."""
+    sizes = create_string_buffer(8)
+    try:
+        libc.syscall("seccomp", notify.SECCOMP_GET_NOTIF_SIZES, 0, addressof(sizes))
+    except OSError:
+        return False
+    return True
 
 
 def _trace(config: RunConfig) -> int:

@@ -38,10 +38,11 @@ class Task:
     exec_gen   raised at every exec of the group; keys whatever a worker caches about its memory
     cred_gen   0 while it has the identity the run started with
     expected   what was approved at a seccomp stop: (dev, ino, dev, ino), checked after the kernel acted
+    interrupted  its blocking call was answered -ERESTARTSYS: the kernel decides at the next signal
     held       kind of the slot it waits for in a ptrace stop, or 0
     """
 
-    __slots__ = ("cred_gen", "exec_gen", "expected", "held", "tgid", "tid")
+    __slots__ = ("cred_gen", "exec_gen", "expected", "held", "interrupted", "tgid", "tid")
 
     def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
         self.tid = tid
@@ -50,6 +51,7 @@ class Task:
         self.cred_gen = cred_gen
         self.expected: tuple[int, ...] = (0, 0, 0, 0)
         self.held = 0
+        self.interrupted = False
 
 
 class Worker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from errno import EINVAL
 
 from syd_pool.tracer.state import Run, Task
 
@@ -17,9 +16,8 @@ def tgid_of(tid: int) -> int:
     try:
         os.close(os.pidfd_open(tid))
         return tid
-    except OSError as error:
-        if error.errno != EINVAL:
-            return tid
+    except OSError:  # EINVAL or ENOENT, by kernel, for a thread
+        pass
     try:
         with open(f"/proc/{tid}/status", "rb") as status:
             text = status.read()

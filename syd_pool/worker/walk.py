@@ -67,6 +67,10 @@ def anchor(call: Call, dirfd: int) -> tuple[int, bytes]:
         link = b"/proc/%d/cwd" % call.tid
     elif dirfd < 0:
         raise OSError(EBADF, os.strerror(EBADF))
+    elif call.cred_gen:
+        # Its /proc/TID/fd is root's since it changed its ids, and we act with the new ones: ask for the descriptor.
+        fd = call.own_fd(dirfd)
+        return fd, named(fd, b"/proc/%d/fd" % call.tgid)
     else:
         link = b"/proc/%d/fd/%d" % (call.tid, dirfd)
     fd = raw_openat2(AT_FDCWD, link, O_PATH | O_CLOEXEC, 0)

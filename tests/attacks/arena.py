@@ -1,8 +1,8 @@
 """The ground on which a sandbox is attacked: payloads, a secret, a box, the sandbox's command line, an oracle.
 
 Nothing here knows how the sandbox works inside. It is started by its command line (env SYD_UNDER_TEST, by default
-scripts/syd), and everything it leaves behind is found by ancestry: while a run lasts this process is a child subreaper, so
-an orphan of the run becomes our child and cannot hide, whatever session, process group or name it has.
+scripts/syd), and everything it leaves behind is found by ancestry: while a run lasts this process is a child
+subreaper, so an orphan of the run becomes our child and cannot hide, whatever session, process group or name it has.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ SYD = os.environ.get("SYD_UNDER_TEST", str(TESTS.parent / "scripts" / "syd"))
 USER = 1000
 SECRET_MODE = 0o646
 
-# The categories that have handlers: a call of an enabled category without a handler is refused, so no other is switched on.
-CATEGORIES = (
-    "walk,stat,read,write,readdir,exec,create,delete,rename,symlink,truncate,chdir,mkdir,rmdir,mktemp".split(",")
+# The categories that have handlers: a call of an enabled category without a handler is refused, so no other is
+# switched on.
+CATEGORIES = "walk,stat,read,write,readdir,exec,create,delete,rename,symlink,truncate,chdir,mkdir,rmdir,mktemp".split(
+    ","
 )
 ALL = ",".join(CATEGORIES)
 # What the payloads need of syd beyond our categories, and what its own suite passes to every run.
@@ -69,7 +70,7 @@ def syd_differs(how: str) -> Iterator[None]:
         raise
 
 
-# ---- processes ----------------------------------------------------------------------------------------------------------
+# ---- processes -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class Nursery:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-# ---- payloads -----------------------------------------------------------------------------------------------------------
+# ---- payloads ------------------------------------------------------------------------------------
 
 
 class Payloads:
@@ -202,7 +203,7 @@ class Payloads:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-# ---- the ground ---------------------------------------------------------------------------------------------------------
+# ---- the ground ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -301,7 +302,7 @@ def content(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
-# ---- running ------------------------------------------------------------------------------------------------------------
+# ---- running -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -369,7 +370,7 @@ class Running:
         self.buffer = b""
         self.lines: list[str] = []
         self.started = time.monotonic()
-        self.process = subprocess.Popen(  # noqa: S603
+        self.process = subprocess.Popen(
             list(command),
             cwd=cwd,
             env=environment(env),

@@ -10,10 +10,12 @@ import pytest
 from arena import SYD, USER, Arena, Identity, Payloads, Runner
 
 
-@pytest.fixture(scope="session")
-def seconds() -> float:
-    """How long each attack lasts (SYD_ATTACK_SECONDS, default 1)."""
-    return float(os.environ.get("SYD_ATTACK_SECONDS", "1"))
+@pytest.fixture
+def seconds(request: pytest.FixtureRequest) -> float:
+    """How long each attack lasts (SYD_ATTACK_SECONDS, default 1); the repetition as an ordinary user is shorter."""
+    chosen = float(os.environ.get("SYD_ATTACK_SECONDS", "1"))
+    call = getattr(request.node, "callspec", None)
+    return chosen * 0.4 if call and call.params.get("identity") == "user" else chosen
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +47,9 @@ def user_problem() -> str:
     return "" if done.returncode == 0 else f"uid {USER} cannot run {SYD}: {done.stderr.decode()[-200:]}"
 
 
-@pytest.fixture(params=["root", "user"])
-def identity(request: pytest.FixtureRequest, user_problem: str) -> Identity:
-    """Every attack as root and as an ordinary user."""
-    if request.param == "root":
+def identity_of(name: str, user_problem: str) -> Identity:
+    """Root as we are or the ordinary user; skips where that is impossible."""
+    if name == "root":
         if os.geteuid() != 0:
             pytest.skip("needs root")
         return Identity("root")
@@ -57,6 +58,12 @@ def identity(request: pytest.FixtureRequest, user_problem: str) -> Identity:
     if user_problem:
         pytest.skip(user_problem)
     return Identity("user", USER)
+
+
+@pytest.fixture(params=["root", "user"])
+def identity(request: pytest.FixtureRequest, user_problem: str) -> Identity:
+    """Every attack as root and as an ordinary user."""
+    return identity_of(request.param, user_problem)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ def differences(native: Outcome, boxed: Outcome) -> list[str]:
 
 
 def test_i1_strings_at_the_edges_of_memory(runner: Runner, arena: Arena) -> None:
-    """I1: a path that ends at, crosses or lacks its end before an unmapped page, and lengths round PATH_MAX: as natively."""
+    """I1: a path that ends at, crosses or lacks its end before an unmapped page, and lengths round PATH_MAX: as
+    natively."""
     name = str(arena.box / "aaaa")
     command = [runner.payload("strings"), str(arena.box), name]
     native = runner.native(command)
@@ -45,7 +46,8 @@ def test_i2_bad_pointers(runner: Runner, arena: Arena) -> None:
 
 
 def test_i2_the_sandbox_survives(runner: Runner, arena: Arena) -> None:
-    """I2: after all of them the sandbox still serves and still judges (nothing was read or written past a fault)."""
+    """I2: after all of them the sandbox still serves and still judges (nothing was read or written past a
+    fault)."""
     open_directory(arena.box / "dir")
     (arena.box / "link").symlink_to("aaaa")
     script = f'"$1" {arena.box} >/dev/null; cat {arena.box}/aaaa; cat {arena.ctf}/FLAG'

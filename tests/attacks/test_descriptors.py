@@ -117,7 +117,7 @@ def test_d7_no_listener_in_the_command(runner: Runner, arena: Arena) -> None:
     assert control.facts["listener"] == control.facts["after-fork"] == "1", control.out
 
 
-# ---- D8, H6, H7 ---------------------------------------------------------------------------------------------------------
+# ---- D8, H6, H7 ----------------------------------------------------------------------------------
 
 
 def descriptor_counts(running: Running) -> dict[int, int]:
@@ -142,7 +142,8 @@ def one_burst(running: Running, seconds: float) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("percent", [10, 100], ids=["d8-some-killed", "h7-all-killed"])
 def test_descriptors_return_to_baseline(runner: Runner, arena: Arena, seconds: float, percent: int) -> None:
-    """D8, H7: after a load of opens whose callers are killed in the middle, no process of the sandbox holds one more."""
+    """D8, H7: after a load of opens whose callers are killed in the middle, no process of the sandbox holds one
+    more."""
     if os.geteuid() != 0:
         pytest.skip("needs root to look into the sandbox's processes")
     command = runner.syd([runner.payload("many_opens"), str(arena.box / "aaaa"), str(percent)], arena.rules())

@@ -46,7 +46,9 @@ def test_e2_other_abi(runner: Runner, arena: Arena, abi: str) -> None:
     if is_real_syd():
         return
     everything = runner.boxed(command, [*switch_on(), f"allow/{ALL}+/***"])
-    assert {int(v) for k, v in everything.facts.items() if k != "secret"} <= refused, "refused by the door, not by the path"
+    assert {int(v) for k, v in everything.facts.items() if k != "secret"} <= refused, (
+        "refused by the door, not by the path"
+    )
     control = runner.native(command)
     if abi == "x32" and control.facts["open"] == "1038":
         pytest.skip("no x32 on this kernel: refused natively too, no positive control")
@@ -56,7 +58,8 @@ def test_e2_other_abi(runner: Runner, arena: Arena, abi: str) -> None:
 
 @pytest.mark.parametrize("policy", ["deny", "allow"])
 def test_e4_every_way_to_make_a_task(runner: Runner, arena: Arena, policy: str) -> None:
-    """E4: whatever way a task is made, the rules hold for it from its first call; with an allow rule each reads the file."""
+    """E4: whatever way a task is made, the rules hold for it from its first call; with an allow rule each reads
+    the file."""
     command = [runner.payload("spawners"), str(arena.ctf / "FLAG")]
     rules = arena.rules() if policy == "deny" else [*switch_on(), f"allow/{ALL}+/***"]
     outcome = runner.boxed(command, rules, 30)
@@ -71,11 +74,14 @@ def test_e4_every_way_to_make_a_task(runner: Runner, arena: Arena, policy: str) 
     assert not wrong, wrong
     if policy == "deny":
         control = runner.native(command)
-        assert all(int(control.facts[way]) == 42 for way in plain | {"clone-untraced", "clone3", "clone3-untraced"}), control.out
+        assert all(int(control.facts[way]) == 42 for way in plain | {"clone-untraced", "clone3", "clone3-untraced"}), (
+            control.out
+        )
 
 
 def test_e5_vfork_with_one_worker(runner: Runner, arena: Arena, seconds: float) -> None:
-    """E5: vfork and exec from four threads with a pool of one: the suspended parents do not starve the children's calls."""
+    """E5: vfork and exec from four threads with a pool of one: the suspended parents do not starve the
+    children's calls."""
     program = runner.payload("exit_code", CODE=7)
     command = [runner.payload("spawn_loop"), str(seconds), program, "4"]
     one = {"SYD_NPROC": "1", "SYD_NPROC_MAX": "2"}
@@ -87,7 +93,8 @@ def test_e5_vfork_with_one_worker(runner: Runner, arena: Arena, seconds: float) 
 
 
 def test_e6_filters_of_the_command(runner: Runner, arena: Arena) -> None:
-    """E6: the command cannot stack a filter, whose answers would outrank ours; and its calls stay judged after it tried."""
+    """E6: the command cannot stack a filter, whose answers would outrank ours; and its calls stay judged after
+    it tried."""
     command = [runner.payload("own_filter"), str(arena.ctf / "FLAG")]
     outcome = runner.boxed(command, arena.rules(), 30)
     assert outcome.status == 0, (outcome.status, outcome.err)
@@ -105,7 +112,8 @@ def marker_command(arena: Arena) -> list[str]:
 
 
 def test_e7_sandbox_in_a_sandbox(runner: Runner, arena: Arena) -> None:
-    """E7: a sandbox inside a sandbox cannot have a listener: one clear error, a documented code, and nothing runs bare."""
+    """E7: a sandbox inside a sandbox cannot have a listener: one clear error, a documented code, and nothing
+    runs bare."""
     inner = runner.syd(marker_command(arena), arena.rules())
     plain = runner.boxed(marker_command(arena), arena.rules())
     assert plain.status == 0 and (arena.box / "ran").exists()
@@ -122,9 +130,9 @@ def test_e7_foreign_listener(runner: Runner, arena: Arena) -> None:
     """E7: started below somebody else's listener: EBUSY is the exit code, and the command does not run."""
     inner = runner.syd(marker_command(arena), arena.rules())
     inner[0] = os.path.abspath(shutil.which(inner[0]) or inner[0])
-    with runner.start([runner.payload("with_listener"), *inner]) as running:
-        with syd_differs("prints its error and then waits for ever"):
-            outcome = running.finish(20 if not is_real_syd() else 3)
+    waits = syd_differs("prints its error and then waits for ever")
+    with runner.start([runner.payload("with_listener"), *inner]) as running, waits:
+        outcome = running.finish(20 if not is_real_syd() else 3)
     assert not (arena.box / "ran").exists(), "the command ran without a sandbox"
     assert not outcome.leftovers
     assert outcome.status == 16, outcome

@@ -35,7 +35,7 @@ FOLLOWING = (
 EVERY = [*BOTH, *ONLY, *NEW, "chdir"]
 
 
-# ---- C1 -----------------------------------------------------------------------------------------------------------------
+# ---- C1 ------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -58,7 +58,9 @@ def pairs_for(arena: Arena, position: str) -> list[Path]:
     """Make what is exchanged: for `first` and `middle` a directory and a link, for `last` each name and a link."""
     if position == "last":
         return [path for op in FOLLOWING for path in link_beside(arena.box / op, arena.ctf / op)]
-    swapped, target = (arena.box / "x", arena.ctf / "x") if position == "first" else (arena.box / "x/y", arena.ctf / "x/y")
+    swapped, target = (
+        (arena.box / "x", arena.ctf / "x") if position == "first" else (arena.box / "x/y", arena.ctf / "x/y")
+    )
     return link_beside(swapped, target)
 
 
@@ -95,12 +97,15 @@ def swap_race(runner: Runner, arena: Arena, below: str, share: float, first: boo
 
 @pytest.mark.parametrize("position", ["first", "middle", "last"])
 def test_c1_symlink_swapped_into_the_path(runner: Runner, arena: Arena, seconds: float, position: str) -> None:
-    """C1: a component is exchanged with a symlink into the protected tree at native speed; no call ever lands there."""
+    """C1: a component is exchanged with a symlink into the protected tree at native speed; no call ever lands
+    there."""
     ops = lay_for(runner, arena, position)
     below = "" if position == "last" else "x/y/z"
     with swapping(runner, pairs_for(arena, position)):
         with unharmed(arena):
-            outcome = runner.boxed(swap_race(runner, arena, below, seconds / 20, False, ops), arena.rules(), 60 + 4 * seconds)
+            outcome = runner.boxed(
+                swap_race(runner, arena, below, seconds / 20, False, ops), arena.rules(), 60 + 4 * seconds
+            )
         missed = not_escaped(runner, arena, ops, lambda share, left: swap_race(runner, arena, below, share, True, left))
     assert_held(outcome, arena, ops)
     assert not missed
@@ -120,11 +125,12 @@ def test_c1_swapped_by_the_command_itself(runner: Runner, arena: Arena, seconds:
     assert any(outcome.number(f"{op}.ok") for op in ops)
 
 
-# ---- C3 -----------------------------------------------------------------------------------------------------------------
+# ---- C3 ------------------------------------------------------------------------------------------
 
 
 def spellings() -> list[str]:
-    """Ways to name the caller through /proc: {P} its pid, {T} its thread, {B} the box, {D} a descriptor of the box."""
+    """Ways to name the caller through /proc: {P} its pid, {T} its thread, {B} the box, {D} a descriptor of the
+    box."""
     heads = (
         "/proc/self", "/proc/./self", "/proc//self", "//proc/self", "/proc/self/.", "/proc/self/../self", "/proc/{P}",
         "/proc/thread-self", "/proc/self/task/{T}", "/proc/{P}/task/{T}", "/proc/self/../{P}", "/proc/{P}/../self",
@@ -132,8 +138,17 @@ def spellings() -> list[str]:
         "/proc/self/root/proc/self", "/proc/self/cwd/../../../proc/self", "{B}/link-to-self", "{B}/link-to-thread-self",
     )  # fmt: skip
     tails = ("status", "cwd", "exe", "root", "fd/{D}", "fd/{D}/aaaa", "cwd/aaaa", "root{B}/aaaa")
-    whole = [f"{head}/{tail}" for head in heads for tail in tails if head.count("/") < 5 or tail in ("status", "cwd/aaaa")]
-    extra = ["/dev/fd/{D}", "/dev/fd/{D}/aaaa", "/dev/./fd/{D}/aaaa", "/dev/fd/../fd/{D}", "/proc/self", "/proc/thread-self"]
+    whole = [
+        f"{head}/{tail}" for head in heads for tail in tails if head.count("/") < 5 or tail in ("status", "cwd/aaaa")
+    ]
+    extra = [
+        "/dev/fd/{D}",
+        "/dev/fd/{D}/aaaa",
+        "/dev/./fd/{D}/aaaa",
+        "/dev/fd/../fd/{D}",
+        "/proc/self",
+        "/proc/thread-self",
+    ]
     return whole + extra + ["/proc/self/fd/", "/proc/self/fd/9999", "/proc/self/nothing", "{B}/link-to-root{B}/aaaa"]
 
 
@@ -164,7 +179,8 @@ def spelling_rules(arena: Arena) -> list[str]:
 
 
 def test_c3_the_caller_through_proc(runner: Runner, arena: Arena) -> None:
-    """C3: /proc/self, its kin and links to them mean the caller in every spelling: what is seen is what is seen natively."""
+    """C3: /proc/self, its kin and links to them mean the caller in every spelling: what is seen is what is seen
+    natively."""
     command = spell(runner, arena, spellings())
     native = runner.native(command, cwd=arena.box)
     boxed = runner.boxed(command, spelling_rules(arena), cwd=arena.box)
@@ -183,7 +199,9 @@ def test_c3_no_spelling_reaches_the_secret(runner: Runner, arena: Arena) -> None
         outcome = runner.boxed(command, spelling_rules(arena), cwd=arena.box)
     assert_silent(outcome, arena)
     assert outcome.status == 0, outcome.err
-    opened = [line for line in outcome.out.splitlines() if line.startswith(("open ", "stat ")) and " errno " not in line]
+    opened = [
+        line for line in outcome.out.splitlines() if line.startswith(("open ", "stat ")) and " errno " not in line
+    ]
     assert not opened, opened
     control = runner.native(command, cwd=arena.box)
     missed = [line for line in control.out.splitlines() if line.startswith("open ") and " secret" not in line]
@@ -221,14 +239,15 @@ def test_c3_the_sandbox_itself(runner: Runner, arena: Arena) -> None:
 
 
 def test_c3_insides_of_other_processes(runner: Runner, arena: Arena) -> None:
-    """C3: nor can the memory or the environment of a process outside be opened (writing there would be an escape)."""
+    """C3: nor can the memory or the environment of a process outside be opened (writing there would be an
+    escape)."""
     paths = [f"/proc/{os.getpid()}/{name}" for name in INSIDES]
     assert not opened(runner, arena, paths)
     if runner.identity.uid is None:
         assert len(opened(runner, arena, paths, boxed=False)) == len(paths)
 
 
-# ---- C5 -----------------------------------------------------------------------------------------------------------------
+# ---- C5 ------------------------------------------------------------------------------------------
 
 SEED = int(os.environ.get("SYD_ATTACK_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
@@ -262,9 +281,11 @@ def generate(seed: int, count: int, box: Path) -> list[str]:
     rng = random.Random(seed)
     ops = (
         "stat lstat access open opath odir onofollow readlink statx statx-nofollow empty faccessat2-nofollow "
-        "openat2 openat2-nosym openat2-beneath opath-nofollow creat-excl mkdir-excl rmdir-none unlink-none getdents"
+        "openat2 openat2-nosym openat2-beneath opath-nofollow opath-link creat-excl mkdir-excl rmdir-none unlink-none getdents"
     ).split()
-    return [f"{rng.choice(ops)} {rng.choice(['cwd', 'box', 'd', 'file'])} {one_path(rng, box).hex()}" for _ in range(count)]
+    return [
+        f"{rng.choice(ops)} {rng.choice(['cwd', 'box', 'd', 'file'])} {one_path(rng, box).hex()}" for _ in range(count)
+    ]
 
 
 def one_path(rng: random.Random, box: Path) -> bytes:
@@ -292,7 +313,8 @@ def compare(native: Outcome, boxed: Outcome, requests: Sequence[str]) -> list[st
 
 
 def test_c5_generated_paths_resolve_as_natively(runner: Runner, arena: Arena, seconds: float) -> None:
-    """C5: for generated paths the errno, the inode and the kind found are the kernel's own (the seed is in the message)."""
+    """C5: for generated paths the errno, the inode and the kind found are the kernel's own (the seed is in the
+    message)."""
     box = deep(arena.box)
     lay_tree(box)
     requests = generate(SEED, int(1500 * seconds), box)

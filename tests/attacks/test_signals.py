@@ -28,7 +28,7 @@ from arena import (
 pytestmark = pytest.mark.attack
 
 
-# ---- H1, H2 -------------------------------------------------------------------------------------------------------------
+# ---- H1, H2 --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("restart", ["restart", "norestart"])
@@ -55,7 +55,7 @@ def test_h2_control(runner: Runner, arena: Arena) -> None:
 def test_h1_pipelines(runner: Runner, arena: Arena, seconds: float) -> None:
     """H1: dash runs `echo | cat | cat` over and over: every one completes."""
     rounds = int(60 * seconds)
-    script = f'i=0; while [ $i -lt {rounds} ]; do echo word$i | cat | cat; i=$((i+1)); done'
+    script = f"i=0; while [ $i -lt {rounds} ]; do echo word$i | cat | cat; i=$((i+1)); done"
     outcome = runner.boxed(["/bin/dash", "-c", script], arena.rules(), 30 + 10 * seconds)
     assert outcome.status == 0, outcome.err
     assert outcome.out == "".join(f"word{i}\n" for i in range(rounds))
@@ -127,7 +127,7 @@ def test_h1_go_preemption(runner: Runner, arena: Arena, go_program: Path) -> Non
         assert (outcome.status, outcome.out) == (0, "complete\n"), outcome
 
 
-# ---- H4 -----------------------------------------------------------------------------------------------------------------
+# ---- H4 ------------------------------------------------------------------------------------------
 
 
 def fifo_of(arena: Arena) -> Path:
@@ -194,7 +194,7 @@ def test_h4_default_action_kills_at_once(runner: Runner, arena: Arena, boxed: bo
     assert outcome.status == 130 and time.monotonic() - start < 3
 
 
-# ---- H9 -----------------------------------------------------------------------------------------------------------------
+# ---- H9 ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP])
@@ -228,7 +228,8 @@ def state(pid: int) -> str:
 
 
 def test_h9_stopped_while_waiting(runner: Runner, arena: Arena) -> None:
-    """H9: a program that waits in a FIFO open stops on SIGTSTP, goes on on SIGCONT, and its open still completes."""
+    """H9: a program that waits in a FIFO open stops on SIGTSTP, goes on on SIGCONT, and its open still
+    completes."""
     fifo = fifo_of(arena)
     with runner.start(fifo_command(runner, fifo, "restart", signal.SIGUSR1, True, arena)) as running:
         pid = waiting_on_fifo(running)

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from errno import EINVAL, ENOSYS
 
 import pytest
 
@@ -65,6 +66,21 @@ def work(tmp: str, bell: int, parent: int, tty: int) -> None:
     assert libc.raw_truncate(b"/proc/self/fd/%d" % made, 10) == 0
     assert libc.raw_faccessat2(fd, b"f", os.R_OK, 0) == 0
     libc.fstatfs_type(fd)
+    assert libc.raw_fstatfs(fd, at) == 0
+    own = b"/proc/self/fd/%d" % made
+    assert libc.raw_fchmodat(-100, own, 0o600) == 0
+    assert libc.raw_fchmodat2(made, b"", 0o600, libc.AT_EMPTY_PATH) in (0, -ENOSYS)
+    assert libc.raw_fchownat(made, b"", -1, -1, libc.AT_EMPTY_PATH) == 0
+    assert libc.raw_utimensat(made, b"", 0, libc.AT_EMPTY_PATH) == 0
+    assert libc.raw_mknodat(fd, b"p", 0o10600, 0) == 0
+    assert libc.raw_unlinkat(fd, b"p", 0) == 0
+    for link in (False, True):
+        way = own if not link else os.readlink(own)
+        libc.raw_setxattr(way, b"user.a", b"value", 0, link)
+        libc.raw_getxattr(way, b"user.a", at, 9, link)
+        libc.raw_listxattr(way, at, 99, link)
+        libc.raw_removexattr(way, b"user.a", link)
+    assert libc.raw_inotify_add_watch(made, own, 2) == -EINVAL  # not an instance
     again = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_DIRECTORY)
     assert libc.raw_getdents64(again, at, 4096) > 0
     os.lseek(again, 0, os.SEEK_SET)

@@ -152,7 +152,7 @@ def test_denied_object(tmp_path: Path, name: bytes, flags: int) -> None:
 
 def test_denied_link_itself(tmp_path: Path) -> None:
     """A link is judged by its own path when it is not followed, else by where it leads."""
-    trees = Watching(tmp_path, ["sandbox/notify:on", "allow/notify+/***", "deny/notify+@/ok/l", "deny/notify+@/hid/***"])
+    trees = Watching(tmp_path, [*DENY, "deny/notify+@/ok/l"])
     assert trees.watch(INSTANCE, b"ok/l", MODIFY | DONT_FOLLOW) == (-EACCES, [])
     assert trees.watch(INSTANCE, b"ok/l", MODIFY)[0] == 1
     assert trees.watch(INSTANCE, b"ok/lhf", MODIFY) == (-EACCES, [])

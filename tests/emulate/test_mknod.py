@@ -26,7 +26,8 @@ CATEGORY = {
     stat.S_IFCHR: "mkcdev",
     stat.S_IFBLK: "mkbdev",
 }
-ALLOWED = [f"sandbox/{','.join(set(CATEGORY.values()))}:on", *(f"allow/{c}+/***" for c in sorted(set(CATEGORY.values())))]
+_ALL = sorted(set(CATEGORY.values()))
+ALLOWED = [f"sandbox/{','.join(_ALL)}:on", *(f"allow/{category}+/***" for category in _ALL)]
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, 0, stat.S_IFDIR])

@@ -22,8 +22,8 @@ PATHS = [
 ]  # fmt: skip
 NAMES = [
     b"user.a", b"user.absent", b"user.", b"user", b"", b"nonsense", b"nonsense.a", b"x" * 255, b"user." + b"x" * 250,
-    b"user." + b"x" * 251, b"x" * 5000, b"trusted.t", b"security.selinux", b"security.capability", b"system.posix_acl_access",
-    b"system.posix_acl_default", b"system.nonsense",
+    b"user." + b"x" * 251, b"x" * 5000, b"trusted.t", b"security.selinux", b"security.capability",
+    b"system.posix_acl_access", b"system.posix_acl_default", b"system.nonsense",
 ]  # fmt: skip
 SIZES = [0, 1, 4, 5, 6, 4096, 65535, 65536, 65537, 1 << 31, 1 << 32, 1 << 63, (1 << 64) - 1]
 LARGEST = 3000  # what ext4 holds beside the inode
@@ -166,7 +166,9 @@ def test_bad_pointers(tmp_path: Path) -> None:
     assert both(trees, "getxattr", BAD, b"", out.address, 9) == -ERANGE
     assert both(trees, "listxattr", b"ok/f", BAD, 99) == -EFAULT
     assert both(trees, "listxattr", BAD, out.address, 99) == -EFAULT
-    for args in ((b"ok/f", b"user.n", BAD, 3, 0), (b"ok/f", BAD, out.address, 3, 0), (BAD, b"user.n", out.address, 3, 0)):
+    for where in range(3):
+        args: list[int | bytes] = [b"ok/f", b"user.n", out.address, 3, 0]
+        args[where] = BAD
         assert both(trees, "setxattr", *args) == -EFAULT
         assert not trees.call.effects
     assert both(trees, "setxattr", b"ok/missing", b"user.n", BAD, 3, 0) == -EFAULT

@@ -36,7 +36,7 @@ static long burst(double seconds, int percent) {
     while (now() < end) {
         int i = rand_r(&seed) % 4;
         usleep((useconds_t)(rand_r(&seed) % 2000));
-        if (rand_r(&seed) % 100 >= (unsigned)percent)
+        if (rand_r(&seed) % 100 >= percent)
             continue;
         kill(pids[i], SIGKILL);
         reap(pids[i]);

@@ -86,6 +86,8 @@ static int get(const char *op, int at) {
         opened(syscall(SYS_openat, at, path, O_RDONLY | O_NONBLOCK));
     else if (is(op, "opath"))
         opened(syscall(SYS_openat, at, path, O_PATH | O_CLOEXEC));
+    else if (is(op, "opath-link"))
+        opened(syscall(SYS_openat, at, path, O_PATH | O_NOFOLLOW | O_CLOEXEC));
     else if (is(op, "opath-nofollow"))
         opened(syscall(SYS_openat, at, path, O_PATH | O_DIRECTORY | O_NOFOLLOW));
     else if (is(op, "odir"))

@@ -10,11 +10,11 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "attacks"), str(Path(__file__).resolve().parent)]
 
-from arena import Runner
-from fixtures import arena, identity, payloads, runner, seconds, user_problem
-from workshop import Workshop
+from arena import Payloads, Runner  # noqa: E402
+from fixtures import identity_of, payloads, user_problem  # noqa: E402
+from workshop import Workshop  # noqa: E402
 
-__all__ = ["arena", "identity", "payloads", "runner", "seconds", "user_problem"]
+__all__ = ["payloads", "user_problem"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,9 +23,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
 
 
-@pytest.fixture(params=["everything", "tight"])
-def workshop(request: pytest.FixtureRequest, runner: Runner) -> Iterator[Workshop]:
-    """A place of work under `everything on and everything allowed`, and under a policy that allows only what it needs."""
-    shop = Workshop.make(runner, request.param)
+SITUATIONS = [
+    "everything-root",
+    "tight-root",
+    "tight-user",
+    pytest.param("everything-user", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=SITUATIONS)
+def workshop(request: pytest.FixtureRequest, payloads: Payloads, user_problem: str) -> Iterator[Workshop]:
+    """A place of work, under everything on and everything allowed, and under a policy that is tight."""
+    policy, who = request.param.split("-")
+    shop = Workshop.make(Runner(identity_of(who, user_problem), payloads), policy)
     yield shop
     shop.remove()

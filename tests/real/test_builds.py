@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,10 +89,21 @@ def test_extension_with_setuptools(workshop: Workshop) -> None:
 
 
 @pytest.fixture(scope="session")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source distribution with a C extension from PyPI, fetched once, outside the sandbox."""
     where = tmp_path_factory.mktemp("sdist")
-    command = ["pip", "download", "-q", "--no-binary", ":all:", "--no-deps", "--no-build-isolation", "-d", str(where), SDIST]
+    command = [
+        "pip",
+        "download",
+        "-q",
+        "--no-binary",
+        ":all:",
+        "--no-deps",
+        "--no-build-isolation",
+        "-d",
+        str(where),
+        SDIST,
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -100,7 +111,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     files = list(where.glob("*.tar.gz"))
     if done.returncode or not files:
         pytest.skip(f"no sdist: {done.stderr[-200:]}")
-    yield files[0]
+    return files[0]
 
 
 @pytest.mark.slow
@@ -112,8 +123,6 @@ def test_sdist(workshop: Workshop, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:
             archive.extractall(work, filter="data")
         next(work.glob("[mM]arkup*")).rename(work / "source")
-        for path in [work / "source", *(work / "source").rglob("*")]:
-            path.chmod(0o777 if path.is_dir() else 0o666)
 
     check = "from markupsafe import _speedups; print(_speedups.escape('<a&b>'))"
     script = f'cd source; {PYTHON} setup.py -q build_ext -j2 --inplace >log 2>&1; cd src; {PYTHON} -c "{check}"'
@@ -132,7 +141,13 @@ def tool(name: str, extra: str, workshop: Workshop) -> str:
     return path
 
 
-LIMITED = {"GOMAXPROCS": "2", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GOPROXY": "off", "CARGO_NET_OFFLINE": "true"}
+LIMITED = {
+    "GOMAXPROCS": "2",
+    "GOTOOLCHAIN": "local",
+    "GOFLAGS": "-mod=mod",
+    "GOPROXY": "off",
+    "CARGO_NET_OFFLINE": "true",
+}
 
 
 @pytest.mark.slow
@@ -144,8 +159,6 @@ def test_go(workshop: Workshop) -> None:
     def lay(work: Path) -> None:
         (work / "main.go").write_text('package main\n\nfunc main() { println("hello from go") }\n')
         (work / "go.mod").write_text("module hello\n\ngo 1.20\n")
-        for path in ("main.go", "go.mod"):
-            (work / path).chmod(0o666)
 
     env = {**LIMITED, "GOCACHE": str(workshop.work / "cache"), "GOPATH": str(workshop.work / "go"), "GOROOT": home}
     command = ["/bin/sh", "-ec", f"{go} version; {go} build -o hello .; ./hello 2>&1"]
@@ -191,10 +204,12 @@ def test_npm(workshop: Workshop) -> None:
             '{"name": "top", "version": "1.0.0", "dependencies": {"hello": "file:./hello"},'
             ' "scripts": {"start": "node -p \\"require(\'hello\')\\""}}'
         )
-        for path in [work, *work.rglob("*")]:
-            path.chmod(0o777)
 
-    env = {"npm_config_cache": str(workshop.work / "cache"), "npm_config_offline": "true", "npm_config_update_notifier": "false"}
+    env = {
+        "npm_config_cache": str(workshop.work / "cache"),
+        "npm_config_offline": "true",
+        "npm_config_update_notifier": "false",
+    }
     script = f"{npm} --version; {npm} install --silent --no-audit --no-fund; {npm} run --silent start"
     command = ["/bin/sh", "-ec", script]
     native, _ = workshop.native(command, 120, lay=lay, env=env)

@@ -83,9 +83,6 @@ def lay_files(count: int) -> Callable[[Path], None]:
         (source / "name with \u00fc and\nnewline").write_text("odd")
         (source / ("n" * 200)).write_text("long")
         (source / "empty").mkdir()
-        for path in [source, *source.rglob("*")]:
-            if not path.is_symlink() and path.is_dir():
-                path.chmod(0o777)
 
     return lay
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from arena import Outcome, Runner, open_directory, switch_on, tree
 
 HERE = Path(__file__).resolve().parent
+# What lays the place of work out; what came of it: the outcome and the tree.
+Lay = Callable[[Path], None] | None
+Made = tuple[Outcome, dict[str, tuple[object, ...]]]
 LOOK = "walk,stat,read,readdir,exec,chdir"
 EVERYTHING = "walk,stat,read,write,readdir,exec,create,delete,rename,symlink,truncate,chdir,mkdir,rmdir,mktemp"
 
@@ -29,7 +34,12 @@ def tight(work: Path, tools: Sequence[str] = ()) -> list[str]:
         rules += [f"allow/walk,stat,read,write,truncate+{path}"]
     for path in ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/localtime", "/etc/gitconfig", "/etc/inputrc"):
         rules += [f"allow/walk,stat,read+{path}"]
-    for parent in ("/etc", "/dev", *map(str, work.parents), *(str(parent) for tool in tools for parent in Path(tool).parents)):
+    for parent in (
+        "/etc",
+        "/dev",
+        *map(str, work.parents),
+        *(str(parent) for tool in tools for parent in Path(tool).parents),
+    ):
         rules += [f"allow/walk,stat+{parent}"]
     return [*rules, f"allow/{EVERYTHING}+{work}", f"allow/{EVERYTHING}+{work}/***"]
 
@@ -62,14 +72,19 @@ class Workshop:
         """Home and temporary files stay within the place of work."""
         return {"HOME": str(self.work), "TMPDIR": str(self.work / "tmp"), **(extra or {})}
 
-    def prepare(self, lay: Callable[[Path], None] | None) -> None:
+    def prepare(self, lay: Lay) -> None:
         """An empty place of work with what the work needs."""
         open_directory(self.work)
         open_directory(self.work / "tmp")
         if lay:
             lay(self.work)
+        uid = self.runner.identity.uid
+        if uid is None:
+            return
+        for path in [self.work, *self.work.rglob("*")]:
+            os.chown(path, uid, uid, follow_symlinks=False)
 
-    def native(self, command: Sequence[str], deadline: float = 120, lay: Callable[[Path], None] | None = None, **how):  # type: ignore[no-untyped-def]
+    def native(self, command: Sequence[str], deadline: float = 120, lay: Lay = None, **how: Any) -> Made:
         """Do the work with the protection off, look at what came out, clear the place."""
         self.prepare(lay)
         env = self.environment(how.pop("env", None))
@@ -78,14 +93,14 @@ class Workshop:
         self.work.rename(self.root / "native")
         return outcome, found
 
-    def boxed(  # type: ignore[no-untyped-def]
+    def boxed(
         self,
         command: Sequence[str],
         deadline: float = 240,
-        lay: Callable[[Path], None] | None = None,
+        lay: Lay = None,
         tools: Sequence[str] = (),
-        **how,
-    ):
+        **how: Any,
+    ) -> Made:
         """The same work in the sandbox."""
         self.prepare(lay)
         env = self.environment(how.pop("env", None))
@@ -106,5 +121,7 @@ def assert_same(native: Outcome, boxed: Outcome) -> None:
 def assert_same_tree(native: dict[str, tuple[object, ...]], boxed: dict[str, tuple[object, ...]]) -> None:
     """Names, kinds, modes, sizes, contents."""
     assert native, "the native run left nothing: nothing was compared"
-    different = {k: (native.get(k), boxed.get(k)) for k in native.keys() | boxed.keys() if native.get(k) != boxed.get(k)}
+    different = {
+        k: (native.get(k), boxed.get(k)) for k in native.keys() | boxed.keys() if native.get(k) != boxed.get(k)
+    }
     assert not different, dict(list(different.items())[:20])
