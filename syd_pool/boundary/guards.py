@@ -85,7 +85,10 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "io_uring_setup io_uring_enter io_uring_register", ENOSYS, "opens files without a call (E1)", "uring"
     ),
-    Guard("seccomp", EINVAL, "a nested filter outranks notifications (E6)", "cbpf"),
+    # only what installs one: libseccomp asks for the actions there are before it builds a filter
+    Guard(
+        "seccomp", EINVAL, "a nested filter outranks notifications (E6)", "cbpf", ((int_is(0, 0),), (int_is(0, 1),))
+    ),
     Guard("prctl", EINVAL, "a nested filter, or strict mode (E6)", "", ((int_is(0, _PR_SET_SECCOMP),),)),
     # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8)
     Guard(
@@ -216,7 +219,7 @@ NATIVE: dict[str, str] = {
     "processes": (
         "fork vfork clone exit exit_group wait4 waitid getpid getppid gettid set_tid_address "
         "pidfd_open pidfd_send_signal kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo setpgid "
-        "getpgid getpgrp setsid getsid unshare prctl arch_prctl personality set_thread_area "
+        "getpgid getpgrp setsid getsid unshare prctl seccomp arch_prctl personality set_thread_area "
         "get_thread_area set_robust_list get_robust_list rseq restart_syscall uretprobe uprobe"
     ),
     "signals": (

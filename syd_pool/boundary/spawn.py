@@ -54,7 +54,7 @@ _LISTENER, _FAILED = b"L", b"E"
 _GO = b"g"
 
 # In order; the number of the one that failed goes into the report.
-STEPS = ("descriptors", "limits", "landlock", "filter", "listener", "hand-over", "exec", "internal")
+STEPS = ("descriptors", "limits", "landlock", "listener", "filter", "hand-over", "exec", "internal")
 
 _execve = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, use_errno=True)(
     ("execve", ctypes.CDLL(None, use_errno=True))
@@ -237,10 +237,10 @@ def child(prepared: Prepared) -> NoReturn:
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
         step = STEPS.index("landlock")
         _scope_signals(prepared)
-        step = STEPS.index("filter")
-        load(prepared.parent)
         step = STEPS.index("listener")
         listener = load(prepared.main, prepared.listener_flags)
+        step = STEPS.index("filter")
+        load(prepared.parent)  # last: it refuses any further filter
         step = STEPS.index("hand-over")
         os.write(prepared.child_end, _REPORT.pack(_LISTENER, listener, 0))
         _wait(prepared)

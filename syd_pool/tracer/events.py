@@ -75,7 +75,9 @@ def on_status(run: Run, tid: int, status: int) -> None:
     elif event == PTRACE_EVENT_EXIT:
         ptrace.cont(tid)
     else:
-        raise Unexpected(f"wait status {status:#x} of thread {tid}")
+        from syd_pool.tracer.diagnose import describe
+
+        raise Unexpected(describe(tid, status))
 
 
 def _stop_with_it(run: Run, tid: int) -> None:

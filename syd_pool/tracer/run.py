@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import gc
 import os
-from ctypes import addressof, create_string_buffer
-from errno import EBUSY, ECHILD
+from errno import EBUSY, ECHILD, EFAULT
 from time import monotonic
 
 from monitor.config import NPROC_MAX
@@ -33,7 +32,7 @@ from syd_pool.shm import control as c
 from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, count_of
 from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
-from syd_pool.tracer.tasks import adopt
+from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
 
 TYPE_CHECKING = False
@@ -75,12 +74,14 @@ def run(config: RunConfig) -> int:
 
 
 def _can_filter() -> bool:
-    """Ask seccomp(2) for something harmless: inside another sandbox of ours it is refused (attacks.md E7)."""
-    sizes = create_string_buffer(8)
+    """Would seccomp(2) take a filter?  Inside another sandbox of ours it does not (attacks.md E7).
+
+    A filter at address 0 is EFAULT where filters are taken (seccomp(2)); nothing is installed.
+    """
     try:
-        libc.syscall("seccomp", notify.SECCOMP_GET_NOTIF_SIZES, 0, addressof(sizes))
-    except OSError:
-        return False
+        libc.syscall("seccomp", notify.SECCOMP_SET_MODE_FILTER, 0, 0)
+    except OSError as error:
+        return error.errno == EFAULT
     return True
 
 
@@ -245,6 +246,8 @@ def _on_alarm(this: Run) -> None:
         return
     watch.check_monitor(this)
     _follow_cpuset(this)
+    if not this.ptrace:
+        forget_dead(this)
     _set_alarm(this)
 
 
@@ -263,7 +266,8 @@ def _follow_cpuset(this: Run) -> None:
 def _hang_up(this: Run, listener: int) -> None:
     """The last task under this listener's filter is gone."""
     this.poller.unregister(listener)
-    if not this.ptrace and not this.tasks:
+    this.hung_up = True
+    if this.eldest_ended:
         this.ended = True
 
 
@@ -312,7 +316,8 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
         events.on_status(this, pid, status_word)
         if over and pid == this.eldest:
             _eldest_ended(this, status_word)
-        if over and not this.tasks and this.eldest_ended:
+        # without ptrace nobody tells of the others' ends but the listener's hang-up
+        if over and this.eldest_ended and (this.hung_up if not this.ptrace else not this.tasks):
             this.ended = True
 
 

@@ -162,6 +162,7 @@ class Run:
         self.status = 127  # until known
         self.ended = False  # the run is over: leave the loop
         self.eldest_ended = False
+        self.hung_up = False  # the last task under the filter is gone
         self.stopped = False  # the eldest is in a group stop, and the keeper with it
         self.boot_failures = 0  # workers in a row that died before they were ready
         self.reason = "setup"  # of the end, for --status-fd

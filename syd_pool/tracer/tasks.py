@@ -6,6 +6,8 @@ import os
 
 from syd_pool.tracer.state import Run, Task
 
+MOST_UNSEEN = 256
+
 
 def tgid_of(tid: int) -> int:
     """The thread group of a live thread.  Falls back on `tid` itself when it has died.
@@ -62,6 +64,13 @@ def forget(run: Run, tid: int) -> None:
         for key, held in list(run.held.items()):
             if held is task:
                 del run.held[key]
+
+
+def forget_dead(run: Run) -> None:
+    """Without ptrace no event tells of a death: look, now and then, so that the table does not grow for ever."""
+    if len(run.tasks) > MOST_UNSEEN:
+        for tid in [tid for tid in run.tasks if not os.path.exists(f"/proc/{tid}")]:
+            forget(run, tid)
 
 
 def subject(tgid: int) -> int:

@@ -12,7 +12,7 @@ from ctypes import addressof, create_string_buffer, string_at
 from errno import EINVAL, ELOOP, ENOENT, EXDEV
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW, Found
-from syd_pool.emulate.paths import HOW_LINK, O_CLOEXEC, O_NOFOLLOW, O_PATH, in_proc, pid_in, shown, text_of
+from syd_pool.emulate.paths import O_CLOEXEC, O_NOFOLLOW, O_PATH, in_proc, pid_in, shown, text_of
 from syd_pool.linux.libc import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -20,10 +20,21 @@ from syd_pool.linux.libc import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
     raw_openat2,
-    raw_openat2_how,
     raw_readlinkat,
 )
-from syd_pool.worker.walk import DOT, MOST_LINKS, NAME, PATH_MAX, Walk, above, anchor, check_pid, judge_way, named, split
+from syd_pool.worker.walk import (
+    DOT,
+    MOST_LINKS,
+    NAME,
+    PATH_MAX,
+    Walk,
+    above,
+    anchor,
+    check_pid,
+    judge_way,
+    named,
+    split,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,24 +90,24 @@ def _fail(call: Call, at: int, path: bytes, errno: int) -> NoReturn:
 
 
 def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int) -> Found:
-    """entry() under the caller's RESOLVE_ flags."""
+    """entry() under the caller's RESOLVE_ flags: the directory, then the name in it, then where a link leads."""
     for _ in range(MOST_LINKS + 1):
-        try:
-            return find_within(call, dirfd, path, follow, resolve)
-        except OSError as error:
-            if error.errno != ENOENT:
-                raise
         names, end = split(path)
         if not names or end == DOT:
-            raise OSError(ENOENT, os.strerror(ENOENT), path)
+            return find_within(call, dirfd, path, follow, resolve)
         head, slash, name = path.rstrip(b"/").rpartition(b"/")
         parent = find_within(call, dirfd, head or slash or b".", FOLLOW, resolve)
-        text = parent.path.rstrip(b"/") + b"/" + name
-        size = raw_readlinkat(parent.fd, name, _target, PATH_MAX) if follow else -EINVAL
+        if in_proc(parent.path) is not None and end == NAME:
+            return find_within(call, dirfd, path, follow, resolve)
+        size = raw_readlinkat(parent.fd, name, _target, PATH_MAX) if follow and end == NAME else -EINVAL
         if size < 0:
-            fd = raw_openat2_how(parent.fd, name, HOW_LINK)
+            fd = raw_openat2(parent.fd, name, O_PATH | O_CLOEXEC | O_NOFOLLOW, resolve & RESOLVE_NO_XDEV)
+            if fd < 0 and fd != -ENOENT:
+                _fail(call, parent.fd, name, -fd)
+            text = parent.path.rstrip(b"/") + b"/" + name
             return Found(call.keep(fd) if fd >= 0 else -1, parent.fd, name, text, 0, end != NAME)
-        # a dangling link: where it leads is looked up under the same flags
+        if resolve & RESOLVE_NO_SYMLINKS:
+            break
         target = string_at(_target, size)
         path = target if target[:1] == b"/" else head + slash + target
-    raise OSError(ELOOP, os.strerror(ELOOP), path)
+    return _fail(call, parent.fd, name, ELOOP)

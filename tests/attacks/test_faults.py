@@ -54,8 +54,7 @@ def assert_all_dead(running: Running, log: Path, within: float = 1.0) -> None:
 @pytest.mark.parametrize("who", ["started", "tracer", "all"])
 def test_g1_g2_supervisor_killed(runner: Runner, arena: Arena, who: str) -> None:
     """G1, G2: kill -9 of the supervisor (the process started, the tracer, or all at once) over a tree of
-    sessions, daemons
-    and threads: nothing lives after a second, and no call in between is let through."""
+    sessions, daemons and threads: nothing lives after a second, and no call in between is let through."""
     command = runner.syd(leaker(runner, arena, 40), arena.rules())
     log = arena.box / "log"
     with runner.start(command) as running:
@@ -103,8 +102,7 @@ def thread_group(tid: int) -> int:
 
 def test_g3_one_tracing_thread(runner: Runner, arena: Arena) -> None:
     """G3: every task of the command is traced, all by the same thread, which is its process's main thread (it
-    cannot end
-    while the process goes on)."""
+    cannot end while the process goes on)."""
     command = runner.syd(leaker(runner, arena, 12), arena.rules())
     with runner.start(command) as running:
         running.line("ready")

@@ -91,7 +91,8 @@ def swap_race(runner: Runner, arena: Arena, below: str, share: float, first: boo
     """The racing payload with paths that stay and a tree that moves."""
     base = str(arena.box / below)
     return [
-        runner.payload("race"), "none", str(share), str(int(first)), "2", base, base + "/.", str(scratch_of(arena)), *ops
+        runner.payload("race"), "none", str(share), str(int(first)), "2", base, base + "/.",
+        str(scratch_of(arena)), *ops,
     ]  # fmt: skip
 
 
@@ -157,7 +158,8 @@ def forbidden_spellings() -> list[str]:
     heads = (
         "/proc/self/root", "/proc/thread-self/root", "/proc/{P}/root", "/proc/self/task/{T}/root", "/proc/./self/root",
         "/proc/self/root/proc/self/root", "/proc/self/root/..", "/proc/self/fd/{R}", "/dev/fd/{R}", "/proc/{P}/fd/{R}",
-        "/proc/thread-self/fd/{R}", "/proc/self/task/{T}/fd/{R}", "/proc/self/cwd/../../..", "/proc/self/fd/{D}/../../..",
+        "/proc/thread-self/fd/{R}", "/proc/self/task/{T}/fd/{R}", "/proc/self/cwd/../../..",
+        "/proc/self/fd/{D}/../../..",
         "{B}/link-to-root", "{B}/link-to-root/proc/self/root",
     )  # fmt: skip
     return [f"{head}{{S}}/FLAG" for head in heads] + ["/proc/self/cwd/../ctf/FLAG", "/proc/self/fd/{D}/../ctf/FLAG"]
@@ -281,7 +283,8 @@ def generate(seed: int, count: int, box: Path) -> list[str]:
     rng = random.Random(seed)
     ops = (
         "stat lstat access open opath odir onofollow readlink statx statx-nofollow empty faccessat2-nofollow "
-        "openat2 openat2-nosym openat2-beneath opath-nofollow opath-link creat-excl mkdir-excl rmdir-none unlink-none getdents"
+        "openat2 openat2-nosym openat2-beneath opath-nofollow opath-link creat-excl mkdir-excl "
+        "rmdir-none unlink-none getdents"
     ).split()
     return [
         f"{rng.choice(ops)} {rng.choice(['cwd', 'box', 'd', 'file'])} {one_path(rng, box).hex()}" for _ in range(count)
@@ -353,8 +356,8 @@ def test_c5_mutations_leave_the_same_tree(runner: Runner, arena: Arena, seconds:
 
 
 MUTATIONS = (
-    "mkdir mkdirat rmdir unlink unlinkat unlinkat-dir creat openexcl opencreat opentrunc truncate rename renameat2-noreplace "
-    "renameat2-exchange link linkat-follow symlink symlinkat tmpfile"
+    "mkdir mkdirat rmdir unlink unlinkat unlinkat-dir creat openexcl opencreat opentrunc truncate rename "
+    "renameat2-noreplace renameat2-exchange link linkat-follow symlink symlinkat tmpfile"
 ).split()
 
 

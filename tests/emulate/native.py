@@ -108,8 +108,11 @@ def snapshot(directory: str | os.PathLike[str]) -> dict[str, tuple[object, ...]]
             if stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
             elif stat.S_ISREG(status.st_mode):
-                with open(path, "rb") as file:
-                    content = file.read()
+                try:
+                    with open(path, "rb") as file:
+                        content = file.read()
+                except PermissionError:  # of a user's own file with mode 0
+                    content = "unreadable"
             row = (oct(status.st_mode), status.st_nlink, status.st_uid, status.st_gid, content)
             found[os.fsdecode(os.path.relpath(path, top))] = row
     return found

@@ -55,6 +55,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     assert not trees.call.effects
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("ids", "asked"),
     [((12, 34), ["chown", "chgrp"]), ((12, -1), ["chown"]), ((-1, 34), ["chgrp"]), ((-1, -1), [])],

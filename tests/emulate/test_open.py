@@ -34,10 +34,11 @@ def build(top: Path) -> None:
     for name, target in {
         "to-file": "file", "to-dir": "d", "dangling": "made", "dangling-far": "d/made", "dangling-slash": "made/",
         "loop": "loop", "nowhere": "missing/x", "chain": "dangling", "absolute": "/nonexistent/x",
-        "out": "/etc/hostname", "up": "..",
+        "out": str(top.parent / f"outside-{top.name}"), "up": "..",
     }.items():  # fmt: skip
         (top / name).symlink_to(target)
     os.mkfifo(top / "fifo")
+    (top.parent / f"outside-{top.name}").write_text("outside")
 
 
 def ruleset(*rules: str) -> Ruleset:
@@ -60,9 +61,11 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 NAMES = (
     "file d to-file to-dir dangling dangling-far dangling-slash loop nowhere chain absolute out up fifo new new2 . .. "
-    "d/sub d/new setgid/new file/ d/ new/ file/x d/. d/../file missing/x to-dir/new to-dir/../new dangling/ //x"
+    "d/sub d/new setgid/new file/ d/ new/ file/x d/. d/../file missing/x to-dir/new to-dir/../new dangling/"
 ).split()
-FLAGS = (C, C, X, T, os.O_APPEND, NONBLOCK, DIRECTORY, NOFOLLOW, os.O_CLOEXEC, os.O_SYNC, os.O_NOCTTY, os.O_TMPFILE, 1 << 30)
+FLAGS = (
+    C, C, X, T, os.O_APPEND, NONBLOCK, DIRECTORY, NOFOLLOW, os.O_CLOEXEC, os.O_SYNC, os.O_NOCTTY, os.O_TMPFILE, 1 << 30
+)  # fmt: skip
 
 
 def test_generated_opens(tmp_path: Path) -> None:
@@ -93,8 +96,8 @@ def test_generated_opens(tmp_path: Path) -> None:
 
 def request_of(rng: random.Random) -> tuple[str, list[int | bytes]]:
     path = rng.choice(NAMES).encode()
-    if rng.random() < 0.1:
-        path = rng.choice([b"/dev/null", b"/dev/full", b"/proc/self/status", b"/dev/ptmx/", b"/", b"", b"/proc/self/exe"])
+    if rng.random() < 0.1:  # nothing that a flag could harm
+        path = rng.choice([b"/dev/null", b"/dev/full", b"/proc/self/status", b"/dev/ptmx/", b"/", b""])
     flags = rng.choice([0, 0, 1, 2, 3]) | sum({rng.choice(FLAGS) for _ in range(rng.choice([0, 1, 2, 3]))})
     if b"fifo" in path:
         flags |= NONBLOCK
@@ -116,9 +119,11 @@ def request_of(rng: random.Random) -> tuple[str, list[int | bytes]]:
 def test_sizes_of_open_how(caller: Caller, size: int, tail: int) -> None:
     """A8: EINVAL, E2BIG or the file, as natively; a tail that is not zero is E2BIG."""
     how = open_how(os.O_RDONLY) + bytes([0, 0, 0, 0, 0, 0, 0, tail]) + bytes(4096)
-    native, ours = (ask("openat2", AT_FDCWD, b"file", how, size) for ask in (caller.native_open, caller.our_open))
-    assert ours == native
-    assert isinstance(ours, Opened) if size in (24, 25) or (size in (32, 4096) and not tail) else ours in (-EINVAL, -E2BIG)
+    args = (AT_FDCWD, b"file", how, size)
+    ours = caller.our_open("openat2", *args)
+    assert ours == caller.native_open("openat2", *args)
+    opens = size in (24, 25) or (size in (32, 4096) and not tail)
+    assert isinstance(ours, Opened) if opens else ours in (-EINVAL, -E2BIG)
 
 
 def test_bad_pointers(caller: Caller) -> None:
@@ -135,8 +140,9 @@ def test_bad_pointers(caller: Caller) -> None:
 @pytest.mark.parametrize("resolve", [1, 2, 4, 8, 16, 8 | 4])
 @pytest.mark.parametrize(
     "path",
-    ["d/file", "to-dir/file", "up", "../x", "out", "/etc/hostname", "/", "d/../file", "dangling", "absolute", "/proc/self/cwd",
-     "/proc/self/exe", "/proc/self/status", "/dev/fd/7", "proc/self/status", "file/", "missing", "to-dir/../to-file"],
+    ["d/file", "to-dir/file", "up", "../x", "out", "/etc/passwd", "/", "d/../file", "dangling", "absolute", "file/",
+     "/proc/self/cwd", "/proc/self/exe", "/proc/self/status", "/dev/fd/7", "proc/self/status", "missing",
+     "to-dir/../to-file"],
 )  # fmt: skip
 @pytest.mark.parametrize("dirfd", [AT_FDCWD, 7, 8])
 def test_resolve_flags(tmp_path: Path, resolve: int, path: str, dirfd: int) -> None:
@@ -187,7 +193,8 @@ def test_fifo_waits_in_the_lane(caller: Caller) -> None:
 
 def test_effects_are_announced(caller: Caller) -> None:
     """I3: before a file is made or truncated, and not for a mere opening."""
-    for path, flags, effects in ((b"file", 0, 0), (b"file", W, 0), (b"file", W | T, 1), (b"new", C | W, 1), (b"d", C, 0)):
+    cases = ((b"file", 0, 0), (b"file", W, 0), (b"file", W | T, 1), (b"new", C | W, 1), (b"d", C, 0))
+    for path, flags, effects in cases:
         assert caller.our_call("open", path, flags, 0o600)[1].effects == effects
 
 
@@ -265,8 +272,9 @@ def test_denied(tmp_path: Path, category: str, path: bytes, flags: int) -> None:
 
 @pytest.mark.parametrize(
     ("category", "path", "flags"),
-    [("create", b"file", C | W | T), ("truncate", b"new", C | W | T), ("truncate", b"/dev/null", W | T), ("read", b"d", 0),
-     ("readdir", b"file", 0), ("write", b"file", T), ("create", b"d", os.O_TMPFILE | W), ("read", b"file", W)],
+    [("create", b"file", C | W | T), ("truncate", b"new", C | W | T), ("truncate", b"/dev/null", W | T),
+     ("read", b"d", 0), ("readdir", b"file", 0), ("write", b"file", T), ("create", b"d", os.O_TMPFILE | W),
+     ("read", b"file", W)],
 )  # fmt: skip
 def test_not_asked(tmp_path: Path, category: str, path: bytes, flags: int) -> None:
     """A category that is not concerned is not asked."""
@@ -311,9 +319,10 @@ def test_a_name_that_appears_is_judged_as_existing(tmp_path: Path) -> None:
 
 
 def test_other_processes_secrets(caller: Caller) -> None:
-    """C3: what only a tracer may see of another process is refused, also to root; what ps shows is not."""
+    """C3: what only a tracer may see of another process is refused, to root too; what ps shows is not."""
     other = os.getppid()
-    for name in ("mem", "environ", "maps", "auxv", "fd", "fd/0", "cwd", "exe", "root/etc/passwd", "ns/mnt", "task/{}/mem"):
+    guarded = "mem environ maps auxv fd fd/0 cwd exe root/etc/passwd ns/mnt task/{}/mem"
+    for name in guarded.split():
         path = f"/proc/{other}/{name.format(other)}".encode()
         assert caller.our_open("open", path, 0) == -EACCES, path
         assert caller.our_open("open", b"/proc/self/.." + path[5:], 0) == -EACCES
@@ -326,7 +335,8 @@ def test_other_processes_secrets(caller: Caller) -> None:
 def test_descriptors_do_not_leak(caller: Caller) -> None:
     """All that a call held is in kept, and closed once."""
     before = len(os.listdir("/proc/self/fd"))
-    for path, flags in ((b"file", 0), (b"missing", 0), (b"to-file", W | T), (b"new", C), (b"new", C | X), (b"d/../loop", 0)):
+    cases = ((b"file", 0), (b"missing", 0), (b"to-file", W | T), (b"new", C), (b"new", C | X), (b"d/../loop", 0))
+    for path, flags in cases:
         for _ in range(50):
             caller.our_open("open", path, flags, 0o600)
             caller.ours("stat", path, BUFFER)

@@ -99,7 +99,6 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-binary",
         ":all:",
         "--no-deps",
-        "--no-build-isolation",
         "-d",
         str(where),
         SDIST,
