@@ -1,0 +1,696 @@
+"""What can be broken: each function here patches one place, and is named on faulty.py's command line.
+
+Everything runs in the process under test: in the worker after its filter is installed, so a fault uses only
+calls the filter lets through (tgkill of itself, a bad pointer, abort, exit, and one call that is forbidden).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from plans import DEATHS, EFFECTS, PLAN, POINTS, W_ARM, W_CURRENT, W_HITS, W_LENGTH, W_NUMBER, W_SEEN
+
+import monitor.main
+from syd_pool.boundary import command_filter, keeper, spawn, worker_filter
+from syd_pool.emulate import create, mkdir, rename
+from syd_pool.emulate import open as opening
+from syd_pool.linux import libc, notify
+from syd_pool.linux.numbers import NR
+from syd_pool.shm import control
+from syd_pool.shm.ring import (
+    C_DESCRIPTOR,
+    C_EXIT,
+    C_IDENTITY,
+    C_INTERRUPTED,
+    C_MAY_BLOCK,
+    C_UNBLOCKED,
+    C_VERDICT,
+    W_ANSWERED,
+    W_COMPLETED,
+    W_DONE,
+    W_PHASE,
+)
+from syd_pool.tracer import dispatch, pool, ptrace, run, watch
+from syd_pool.worker import caller as caller_module
+from syd_pool.worker import lookup
+from syd_pool.worker import main as worker_main
+from syd_pool.worker.caller import Caller
+
+words: memoryview  # of the state file
+
+
+def apply(name: str, path: str) -> None:
+    """Map the state and patch."""
+    global words
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    words = memoryview(mmap.mmap(fd, 0)).cast("Q")
+    os.close(fd)
+    for part in name.split(","):
+        globals()[part]()
+
+
+# --- wrapping --------------------------------------------------------------------------------------
+
+
+def around(
+    owner: Any, name: str, before: Callable[[], object] | None, after: Callable[[], object] | None = None
+) -> None:
+    """Call `before` and `after` around a function or method of `owner`."""
+    inner = getattr(owner, name)
+
+    def outer(*args: Any, **more: Any) -> Any:
+        if before:
+            before()
+        result = inner(*args, **more)
+        if after:
+            after()
+        return result
+
+    setattr(owner, name, outer)
+
+
+class Failed(OSError):
+    """What a failpoint raises."""
+
+
+def fails(owner: Any, name: str, errno: int = 5) -> None:
+    """The function raises OSError."""
+
+    def outer(*args: Any, **more: Any) -> Any:
+        words[W_HITS] += 1
+        raise Failed(errno, f"failpoint {name}")
+
+    setattr(owner, name, outer)
+
+
+def wrap_handlers(wrap: Callable[[int, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace every handler of the table by wrap(number, handler)."""
+    inner = run.handlers
+
+    def outer(*args: Any) -> dict[int, Any]:
+        return {nr: wrap(nr, handler) for nr, handler in inner(*args).items()}
+
+    run.handlers = outer
+
+
+# --- dying -----------------------------------------------------------------------------------------
+
+
+def die(how: str) -> None:
+    """End this worker, its filter being on."""
+    if how == "exit":
+        os._exit(1)
+    if how == "abrt":
+        os.abort()
+    if how == "segv":
+        ctypes.string_at(1)
+    if how == "sys":
+        libc.syscall("socket", 1, 1, 0)
+    libc.syscall("tgkill", os.getpid(), os.getpid(), 9)
+    raise AssertionError("still alive")
+
+
+current: list[Caller] = []  # the one Caller of this worker
+
+
+def note_caller() -> None:
+    """Know the Caller of this worker, for wrappers of functions that are not given it."""
+    inner = Caller.__init__
+
+    def outer(self: Caller, *args: Any) -> None:
+        current.append(self)
+        inner(self, *args)
+
+    Caller.__init__ = outer  # type: ignore[method-assign]
+
+
+def here(point: str) -> Callable[[], None]:
+    """A wrapper's half: act if the plan's current entry is this point of this call."""
+    code = POINTS.index(point)
+
+    def act() -> None:
+        at = words[W_CURRENT]
+        if at >= words[W_LENGTH] or words[PLAN + at * 4 + 1] != code:
+            return
+        if words[PLAN + at * 4] != (current[-1].nr if current else 0):
+            return
+        words[W_CURRENT] = at + 1
+        reached(DEATHS[words[PLAN + at * 4 + 2]])
+
+    return act
+
+
+reached: Callable[[str], None] = die
+
+
+def count_effect() -> None:
+    """An effect was carried out for the plan's entry `N` that the worker has not passed or has just passed."""
+    words[EFFECTS + words[W_NUMBER]] += 1
+
+
+def effects_of(owner: Any, name: str) -> None:
+    """Count what the function does by the last component's number: /dir/vN."""
+    inner = getattr(owner, name)
+
+    def outer(directory: int, last: bytes, *rest: Any) -> Any:
+        result = inner(directory, last, *rest)
+        if last[:1] == b"v" and last[1:].isdigit() and result >= 0:
+            words[EFFECTS + int(last[1:])] += 1
+        return result
+
+    setattr(owner, name, outer)
+
+
+def plan() -> None:
+    """Die at the points of the plan, one after the other (tests/tracer/test_deaths.py)."""
+    note_caller()
+    pool.POISON_DEATHS = 1 << 40  # poison has tests of its own
+    inner = run.handlers
+    taken = here("taken")
+
+    def handlers(*args: Any) -> dict[int, Any]:
+        def wrap(handler: Callable[..., Any]) -> Callable[..., Any]:
+            def outer(call: Caller) -> Any:
+                taken()
+                return handler(call)
+
+            return outer
+
+        return {nr: wrap(handler) for nr, handler in inner(*args).items()}
+
+    run.handlers = handlers
+    effects_of(mkdir, "raw_mkdirat")
+    effects_of(create, "raw_openat")
+    effects_of(rename, "raw_renameat2")
+    around(Caller, "string", here("read-before"), here("read-after"))
+    for owner, name in ((lookup, "find"), (lookup, "entry"), (opening, "quick")):
+        around(owner, name, None, here("looked-up"))
+    for owner, name in ((opening, "_judge"), (mkdir, "may_make")):
+        around(owner, name, None, here("judged"))
+    around(Caller, "valid", None, here("valid"))
+    around(Caller, "begin_effect", here("begin-before"), here("begin-after"))
+    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat"), (opening, "raw_openat")):
+        around(owner, name, None, here("effect-after"))
+    around(rename, "raw_renameat2", None, here("effect-after"))
+    around(Caller, "_addfd", here("addfd-before"), here("addfd-after"))
+    around(caller_module, "send_fd", here("hand-before"), here("hand-after"))
+    around(Caller, "_complete", here("complete-before"), here("complete-after"))
+    around(Caller, "_send", here("send-before"), here("send-after"))
+    around(worker_main, "ioctl", here("send-before"), here("send-after"))
+    around(Caller, "count_answer", here("count-before"), here("count-after"))
+    around(Caller, "close_kept", here("closing"))
+    for kind, function in list(worker_main._STOPS.items()):
+        worker_main._STOPS[kind] = _stop(function, here(f"stop{kind}-before"), here(f"stop{kind}-after"))
+
+
+def _stop(function: Callable[..., Any], before: Callable[[], None], after: Callable[[], None]) -> Callable[..., Any]:
+    def outer(call: Caller) -> Any:
+        before()
+        verdict = function(call)
+        after()
+        return verdict
+
+    return outer
+
+
+def _kill_target(_how: str) -> None:
+    """Kill the caller, and wait until its call is gone."""
+    call = current[-1]
+    pidfd = libc.pidfd_open(call.tgid)
+    libc.pidfd_send_signal(pidfd, 9)
+    os.close(pidfd)
+    end = time.monotonic() + 2
+    while call.id and time.monotonic() < end and notify.valid(call.listener, call.id):
+        time.sleep(0.0005)
+
+
+def kill_targets() -> None:
+    """As plan(), but it is the caller that dies (B2)."""
+    global reached
+    reached = _kill_target
+    plan()
+
+
+# --- G5: poison ------------------------------------------------------------------------------------
+
+
+def poison() -> None:
+    """symlink(2) and truncate(2) always crash the worker; so does judging the execution of .../poison."""
+
+    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
+        def outer(call: Caller) -> Any:
+            words[W_HITS] += 1
+            die("segv" if nr == NR["symlink"] else "exit")
+
+        return outer if nr in (NR["symlink"], NR["truncate"]) else handler
+
+    wrap_handlers(wrap)
+    for kind, function in list(worker_main._STOPS.items()):
+        worker_main._STOPS[kind] = _poisoned(function)
+
+
+def _poisoned(function: Callable[..., Any]) -> Callable[..., Any]:
+    def outer(call: Caller) -> Any:
+        if call.nr == NR["execve"] and call.string(call.args[0]).endswith(b"/poison"):
+            words[W_HITS] += 1
+            die("segv")
+        return function(call)
+
+    return outer
+
+
+# --- F2, G7: a stalled worker ----------------------------------------------------------------------
+
+
+def userfaultfd() -> None:
+    """Let the command have userfaultfd(2), to stall a worker in its own memory."""
+    inner = command_filter.command_filters
+
+    def outer(*args: Any) -> Any:
+        filters = inner(*args)
+        number = NR["userfaultfd"]
+        filters.main = [(nr, 0x7FFF0000 if nr == number else action, c) for nr, action, c in filters.main]
+        return filters
+
+    spawn.command_filters = outer
+
+
+def sleepy() -> None:
+    """Reading the memory of a caller of symlink(2) never ends (a page that never comes)."""
+    inner = Caller.string
+
+    def outer(self: Caller, address: int) -> bytes:
+        if self.nr == NR["symlink"]:
+            words[W_HITS] += 1
+            time.sleep(1000)
+        return inner(self, address)
+
+    Caller.string = outer  # type: ignore[method-assign]
+
+
+# --- F10: an evil worker ---------------------------------------------------------------------------
+
+
+def _only_first_worker(evil: Callable[[Caller], Any]) -> None:
+    """`evil` in place of the handler of symlink(2), the first W_ARM times only."""
+
+    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
+        def outer(call: Caller) -> Any:
+            if words[W_HITS] < words[W_ARM]:
+                words[W_HITS] += 1
+                return evil(call)
+            return handler(call)
+
+        return outer if nr == NR["symlink"] else handler
+
+    wrap_handlers(wrap)
+
+
+def evil_kinds() -> None:
+    """Completions of kinds that do not exist."""
+    _only_first_worker(lambda call: call.complete(0x7777, 0, 1, 2, 3))
+
+
+def evil_random() -> None:
+    """Random bytes as completions."""
+
+    def evil(call: Caller) -> None:
+        for _ in range(20):
+            done = call.words[W_COMPLETED]
+            at = 4096 + done % 64 * 64
+            call.page.b[at : at + 64] = os.urandom(64)
+            call.words[W_COMPLETED] = done + 1
+        os.eventfd_write(call._bell, 1)
+
+    _only_first_worker(evil)
+
+
+def evil_indices() -> None:
+    """Every known kind about slots that are not its own: older ones, later ones, far away."""
+
+    def evil(call: Caller) -> None:
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY)
+        true = call.index
+        choice = words[W_HITS] - 1
+        call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
+        call.complete(kinds[choice % len(kinds)], 0, 1, 2, 3)
+        call.index = true
+
+    _only_first_worker(evil)
+
+
+def evil_identity() -> None:
+    """Claims that a call it should emulate changes an identity, to have it continued."""
+    _only_first_worker(lambda call: call.complete(C_IDENTITY, 0))
+
+
+def evil_interrupt() -> None:
+    """Claims an interrupt where nothing was announced."""
+    _only_first_worker(lambda call: call.complete(C_INTERRUPTED, 0, 9))
+
+
+def evil_counters() -> None:
+    """Says it has published, done and answered more than there is."""
+
+    def evil(call: Caller) -> None:
+        which = words[W_HITS] % 3
+        if which == 0:
+            call.words[W_COMPLETED] = 1 << 60
+        elif which == 1:
+            call.words[W_DONE] = 1 << 50
+        else:
+            call.words[W_PHASE] = call.index << 8 | 0xFF
+        call.words[W_ANSWERED] = 1 << 39
+        os.eventfd_write(call._bell, 1)
+        time.sleep(0.05)
+
+    _only_first_worker(evil)
+
+
+def evil_descriptor() -> None:
+    """strict: hands over a descriptor for another call's id, or without a message, or before the phase."""
+
+    def evil(call: Caller) -> None:
+        fd = os.open("/proc/self/status", os.O_RDONLY)
+        which = words[W_HITS] % 3
+        if which == 0:
+            caller_module.send_fd(call._socket, notify.ADDFD.pack(call.id ^ 0x10, 0, 0, 0, 0), fd)
+        elif which == 1:
+            caller_module.send_fd(call._socket, b"short", fd)
+        call.complete(C_DESCRIPTOR, 0, call.id)
+
+    _only_first_worker(evil)
+
+
+def evil_exit() -> None:
+    """Ends the run by C_EXIT although no rule says `exit`: a worker may, but the end must be orderly."""
+    _only_first_worker(lambda call: call.complete(C_EXIT, 33))
+
+
+# --- G9, F9 ----------------------------------------------------------------------------------------
+
+
+def vandal() -> None:
+    """A worker tries to write and to resize everything it shares but its own page; answers what worked."""
+
+    def evil(call: Caller) -> int:
+        done = 0
+        for name in os.listdir("/proc/self/fd"):
+            link = "/proc/self/fd/" + name
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if "memfd:syd" not in target:
+                continue
+            words[W_SEEN] += 1
+            done |= _vandalise(link, int(name), "syd-worker" in target)
+        done |= _write_mappings()
+        return done
+
+    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
+        return evil if nr == NR["symlink"] else handler
+
+    wrap_handlers(wrap)
+
+
+def _vandalise(link: str, fd: int, own: bool) -> int:
+    done = 0
+    for bit, act in (
+        (1, lambda: os.ftruncate(fd, 0)),
+        (2, lambda: os.ftruncate(fd, 1 << 20)),
+        (4, lambda: None if own else os.pwrite(fd, b"\1" * 8, 0)),
+        (8, lambda: None if own else os.pwrite(os.open(link, os.O_RDWR), b"\1" * 8, 0)),
+        (16, lambda: None if own else mmap.mmap(fd, 4096)),
+        (32, lambda: os.truncate(link, 0)),
+    ):
+        try:
+            if act() is not None or not own and bit > 2 or bit in (1, 2, 32):
+                done |= bit
+        except OSError:
+            pass
+    return done
+
+
+def _write_mappings() -> int:
+    """mprotect(2) what is mapped read-only of ours to writable."""
+    done = 0
+    with open("/proc/self/maps") as maps:
+        lines = maps.read().splitlines()
+    for line in lines:
+        span, flags = line.split()[:2]
+        if "memfd:syd" in line and "w" not in flags:
+            first, last = (int(part, 16) for part in span.split("-"))
+            words[W_SEEN] += 1
+            try:
+                libc.syscall("mprotect", first, last - first, 3)
+                done |= 64
+            except OSError:
+                pass
+    return done
+
+
+# --- F11 -------------------------------------------------------------------------------------------
+
+
+def rare() -> None:
+    """Rare paths on every call, under the worker's filter: gc, malloc_trim, an exception, a traceback."""
+    trim = ctypes.CDLL(None).malloc_trim
+
+    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
+        def outer(call: Caller) -> Any:
+            words[W_HITS] += 1
+            gc.collect()
+            block = [bytearray(1 << 20) for _ in range(4)]
+            del block
+            trim(0)
+            try:
+                raise KeyError(nr)
+            except KeyError:
+                sys.exc_info()
+            os.getpid(), time.time(), time.localtime(), os.urandom(4)
+            return handler(call)
+
+        return outer
+
+    wrap_handlers(wrap)
+
+
+def raising() -> None:
+    """Every handler raises what it must not, for a process whose umask is 0777 (the payload's sign)."""
+
+    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
+        def outer(call: Caller) -> Any:
+            if nr != NR["getdents64"] and call.umask() == 0o777:
+                words[W_HITS] += 1
+                raise ValueError("a bug")
+            return handler(call)
+
+        return outer
+
+    wrap_handlers(wrap)
+
+
+# --- G12 -------------------------------------------------------------------------------------------
+
+
+def vanishing() -> None:
+    """Kill the process that W_ARM names between poll and RECV."""
+    inner = dispatch.receive
+
+    def outer(this: Any, listener: int) -> None:
+        victim = words[W_ARM]
+        if victim and words[W_SEEN] != victim:
+            try:
+                if open(f"/proc/{victim}/syscall").read().split()[0] == str(NR["rmdir"]):
+                    words[W_SEEN] = victim
+                    words[W_HITS] += 1
+                    os.kill(victim, 9)
+                    while open(f"/proc/{victim}/stat").read().rsplit(")", 1)[1].split()[0] not in "ZXt":
+                        time.sleep(0.0001)
+            except (OSError, IndexError):
+                pass
+        inner(this, listener)
+
+    dispatch.receive = outer
+
+
+# --- G15: failpoints of the start ------------------------------------------------------------------
+
+
+def fail_keeper() -> None:
+    fails(keeper, "become_tracer", 11)
+
+
+def fail_prepare() -> None:
+    fails(spawn, "prepare")
+
+
+def fail_control() -> None:
+    fails(control, "create_control", 12)
+
+
+def fail_fork() -> None:
+    """The third fork (keeper, then the child) cannot be made."""
+    inner = os.fork
+    made = []
+
+    def fork() -> int:
+        made.append(1)
+        if len(made) > 1:
+            words[W_HITS] += 1
+            raise Failed(11, "fork")
+        return inner()
+
+    os.fork = fork
+
+
+def fail_seize() -> None:
+    def seize(pid: int) -> bool:
+        words[W_HITS] += 1
+        return False
+
+    ptrace.seize = seize
+
+
+def fail_seize_error() -> None:
+    fails(ptrace, "seize", 1)
+
+
+def fail_adopt() -> None:
+    fails(spawn, "adopt")
+
+
+def fail_signalfd() -> None:
+    fails(libc, "signalfd", 24)
+
+
+def fail_handlers() -> None:
+    fails(run, "handlers")
+
+
+def fail_confinement() -> None:
+    fails(worker_filter, "confinement")
+
+
+def fail_spawn_worker() -> None:
+    fails(pool, "spawn_worker", 11)
+
+
+def fail_monitor() -> None:
+    fails(watch, "start_monitor", 11)
+
+
+def fail_listener() -> None:
+    fails(spawn, "take_listener", 1)
+
+
+def fail_pidfd_getfd() -> None:
+    fails(libc, "pidfd_getfd", 1)
+
+
+def fail_sync() -> None:
+    fails(notify, "sync_wake_up", 22)
+
+
+def fail_ready() -> None:
+    """A bug, not an OSError, in the tracer's start."""
+
+    def outer(*args: Any) -> None:
+        words[W_HITS] += 1
+        raise ValueError("a bug")
+
+    run._set_alarm = outer
+
+
+def fail_child_descriptors() -> None:
+    _in_child(libc, "close_all_but")
+
+
+def fail_child_nnp() -> None:
+    _in_child(libc, "prctl")
+
+
+def fail_child_landlock() -> None:
+    fails(spawn, "_scope_signals", 95)
+
+
+def fail_child_filter() -> None:
+    fails(spawn, "load", 22)
+
+
+def fail_child_listener() -> None:
+    inner = spawn.load
+
+    def load(program: bytes, flags: int = 0) -> int:
+        if flags:
+            words[W_HITS] += 1
+            raise Failed(16, "load")
+        return inner(program, flags)
+
+    spawn.load = load
+
+
+def fail_child_signals() -> None:
+    fails(spawn, "_restore_signals")
+
+
+def fail_child_dies() -> None:
+    """The child is killed before it has a filter."""
+    around(spawn, "_scope_signals", lambda: os.kill(os.getpid(), 9))
+    words[W_HITS] += 1
+
+
+def _in_child(owner: Any, name: str) -> None:
+    """Fails in the command's child only."""
+    inner_child, inner = spawn.child, getattr(owner, name)
+
+    def child(prepared: Any) -> None:
+        fails(owner, name)
+        inner_child(prepared)
+
+    spawn.child = child
+    setattr(owner, name, inner)
+
+
+def fail_worker_confine() -> None:
+    """No worker can install its filter."""
+    fails(worker_filter, "_confine", 22)
+
+
+def fail_worker_settle() -> None:
+    fails(worker_main, "map_control")
+
+
+def fail_worker_killed() -> None:
+    """Every worker is killed at its birth."""
+    around(worker_main, "_settle", lambda: os.kill(os.getpid(), 9))
+    words[W_HITS] += 1
+
+
+def fail_keeper_filter() -> None:
+    fails(keeper.keeper_filter, "confine", 22)
+
+
+# --- the monitor -----------------------------------------------------------------------------------
+
+
+def dying_monitor() -> None:
+    """Every monitor dies as soon as it is born."""
+
+    def outer(*args: Any) -> None:
+        words[W_HITS] += 1
+        os._exit(3)
+
+    monitor.main.run = outer
+
+
+def nothing() -> None:
+    """No fault: the control."""
