@@ -15,7 +15,7 @@ from __future__ import annotations
 from errno import ENOSYS
 
 from syd_pool.boundary import guards
-from syd_pool.boundary.filter import ALLOW, NOTIFY, errno_action, int_is, trace_action
+from syd_pool.boundary.filter import ALLOW, NOTIFY, errno_action, int_is, long_is, trace_action
 from syd_pool.emulate import table
 from syd_pool.linux.numbers import NR
 
@@ -32,6 +32,11 @@ UNKNOWN = errno_action(ENOSYS)
 ONLY_WHEN: dict[str, tuple[Condition, ...]] = {
     "ptrace": (int_is(0, 0),),  # PTRACE_TRACEME
     "prctl": (int_is(0, 15),),  # PR_SET_NAME
+}
+
+# A row of the table that is not about these: they are as without the row.
+EXCEPT_WHEN: dict[str, tuple[Condition, ...]] = {
+    "sendto": (long_is(4, 0),),  # send(2): the peer was judged when the socket was connected
 }
 
 
@@ -81,6 +86,8 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) 
             main.append((NR[name], action, ()))
         elif name in ONLY_WHEN:
             main += [(NR[name], answer, ONLY_WHEN[name]), (NR[name], action, ())]
+        elif name in EXCEPT_WHEN:
+            main += [(NR[name], action, EXCEPT_WHEN[name]), (NR[name], answer, ())]
         else:
             main.append((NR[name], answer, ()))
     return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))

@@ -17,7 +17,7 @@ Errnos are those of spec.md section 2, "Answered by filter alone", unless a comm
 
 from __future__ import annotations
 
-from errno import EACCES, EINVAL, ENOPKG, ENOSYS, EPERM
+from errno import EACCES, EINVAL, ENOPKG, ENOSYS, EOPNOTSUPP, EPERM
 
 from syd_pool.boundary.filter import KILL_PROCESS, bits_set, errno_action, int_is
 from syd_pool.linux.numbers import NR
@@ -44,6 +44,9 @@ _PR_SET_SYSCALL_USER_DISPATCH = 59
 _PERSONALITY_KILLS = (0x40000, 0x100000, 0x200000, 0x400000)  # no randomisation, page zero, old layout, RX
 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_MSG_OOB = 1
+# <linux/sctp.h>: SCTP_SOCKOPT_BINDX_ADD, _CONNECTX_OLD, _CONNECTX, _CONNECTX3, of level SOL_SCTP
+_SCTP_ADDRESSES = tuple((int_is(1, 132), int_is(2, option)) for option in (100, 107, 110, 111))
 _IOC_TYPE, _SECCOMP_TYPE = 0xFF00, ord("!") << 8
 
 _OPTION = "trace/allow_unsafe_"
@@ -167,6 +170,11 @@ GUARDS: tuple[Guard, ...] = (
         ((int_is(1, _TIOCSTI),), (int_is(1, _TIOCLINUX),)),
     ),
     Guard("ioctl", EACCES, "the listener's own requests (D7)", "", (((1, _IOC_TYPE, _SECCOMP_TYPE),),)),
+    # Out-of-band data (syd(7), Denying MSG_OOB)
+    Guard("sendto sendmmsg recvfrom recvmmsg", EOPNOTSUPP, "", "oob", ((bits_set(3, _MSG_OOB),),)),
+    Guard("sendmsg recvmsg", EOPNOTSUPP, "", "oob", ((bits_set(2, _MSG_OOB),),)),
+    # SCTP names addresses in socket options, which nobody judges
+    Guard("setsockopt", EOPNOTSUPP, "binds and connects unjudged", "", _SCTP_ADDRESSES),
     Guard("personality", 0, "", "personality", _any_bit(0, _PERSONALITY_KILLS), KILL_PROCESS),
     Guard("settimeofday clock_settime adjtimex clock_adjtime", ENOSYS, "the host's clock", "time"),
     Guard("setrlimit", ENOSYS, "", "prlimit"),

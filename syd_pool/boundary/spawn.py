@@ -20,7 +20,7 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import addressof, create_string_buffer
-from errno import EACCES, ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPIPE, ESTALE, ETIMEDOUT
+from errno import EACCES, ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, EPIPE, ESTALE, ETIMEDOUT
 from struct import Struct
 
 from syd_pool.boundary import keeper
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from syd_pool.cli.config import RunConfig
+    from syd_pool.policy import Ruleset
 
     Limit = tuple[int, int, int]
 
@@ -107,6 +108,7 @@ class Prepared:
         "parent",
         "parent_end",
         "ruleset",
+        "securebits",
         "signals",
         "storage",
     )
@@ -121,6 +123,7 @@ class Prepared:
     signals: list[int]
     mask: frozenset[int]
     ruleset: ctypes.Array[ctypes.c_char] | None
+    securebits: int
     listener_flags: int
     name: bytes
     parent_end: int
@@ -197,6 +200,7 @@ def prepare(
     made.limits = [
         (number, create_string_buffer(_LIMIT.pack(soft, hard), 16)) for number, soft, hard in limits
     ]
+    made.securebits = _securebits(config.rules)
     made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
     made.ignored = keeper.IGNORED
     made.signals = _changed_signals()
@@ -205,6 +209,16 @@ def prepare(
     made.keep = sorted({0, 1, 2, made.child_end, *keep})
     made.failed = None
     return made
+
+
+def _securebits(rules: Ruleset) -> int:
+    """What interpreters are asked to ask the kernel about scripts and typed input, each with its lock."""
+    bits = 0
+    if not rules.option("trace/allow_unsafe_exec_script"):
+        bits |= libc.SECBIT_EXEC_RESTRICT_FILE
+    if not rules.option("trace/allow_unsafe_exec_interactive"):
+        bits |= libc.SECBIT_EXEC_DENY_INTERACTIVE
+    return bits | bits << 1
 
 
 def _changed_signals() -> list[int]:
@@ -235,6 +249,7 @@ def child(prepared: Prepared) -> NoReturn:
         for number, value in prepared.limits:
             libc.syscall("prlimit64", 0, number, addressof(value), 0)
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+        _set_securebits(prepared.securebits)
         step = STEPS.index("landlock")
         _scope_signals(prepared)
         step = STEPS.index("listener")
@@ -262,6 +277,20 @@ def _wait(prepared: Prepared) -> None:
     """For one word of the tracer; its death is the end of us."""
     if os.read(prepared.child_end, 1) != _GO:
         raise OSError(EPIPE, "tracer")
+
+
+def _set_securebits(bits: int) -> None:
+    """Add `bits` to the securebits; as in syd nothing is done where the kernel does not take them.
+
+    EPERM: Linux before 6.14 knows none of them, or a parent has locked another value.
+    """
+    if not bits:
+        return
+    try:
+        libc.prctl(libc.PR_SET_SECUREBITS, libc.prctl(libc.PR_GET_SECUREBITS) | bits)
+    except OSError as error:
+        if error.errno != EPERM:
+            raise
 
 
 def _scope_signals(prepared: Prepared) -> None:

@@ -1,6 +1,6 @@
 """The filter of a worker (design.md I11): what it does not need kills it.
 
-Default KILL_PROCESS, bad architecture KILL_PROCESS, this thread only (a worker has one), native only.
+Default KILL_PROCESS, bad architecture KILL_PROCESS, this thread and those it starts, native only.
 A worker killed by it is a bug in us.  It is installed after every import and mapping of the start, so
 neither files nor executable memory are needed any more.
 
@@ -54,6 +54,12 @@ COOKIE_ARGS: dict[str, tuple[int, int]] = {
     "setresuid": (4, 5),
     "setresgid": (4, 5),
     "capset": (4, 5),
+    "bind": (4, 5),
+    "connect": (4, 5),
+    "shutdown": (4, 5),
+    "landlock_create_ruleset": (4, 5),
+    "landlock_add_rule": (4, 5),
+    "landlock_restrict_self": (4, 5),
 }
 
 # Where a cookie's halves go before they are known: 32-bit words that nothing else in the program equals.
@@ -66,6 +72,8 @@ _PROT_EXEC = 4
 _MADVICE = (0, 4, 8, 14, 15)  # NORMAL, DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE: malloc's
 _FCNTL = (1, 2, 3, 0x406)  # GETFD, SETFD, GETFL, DUPFD_CLOEXEC
 _PRCTL = (15, 38, 39)  # SET_NAME, SET_NO_NEW_PRIVS, GET_NO_NEW_PRIVS
+_CLONE_THREAD = 0x3D0F00  # exactly what pthread_create(3) asks for: bind(2) by name needs a thread (emulate/bind.py)
+_OPTIONS = (libc.SO_TYPE, libc.SO_DOMAIN)
 _FIONBIO, _FIOCLEX, _TCGETS = 0x5421, 0x5451, 0x5401
 _IOCTL = (_FIONBIO, _FIOCLEX, _TCGETS)  # what Python asks of a descriptor it wraps
 _LISTENER = (SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_IOCTL_NOTIF_ADDFD, SECCOMP_IOCTL_NOTIF_ID_VALID)
@@ -108,6 +116,12 @@ def _cookied(name: str) -> Rule:
     return (NR[name], ALLOW, conditions)
 
 
+def _option(option: int, cookies: bool) -> Rule:
+    """getsockopt of one option; only its sixth register is spare."""
+    conditions = (int_is(1, libc.SOL_SOCKET), int_is(2, option), long_is(5, _MARK_TWO))
+    return (NR["getsockopt"], ALLOW, conditions if cookies else conditions[:2])
+
+
 def worker_rules(cookies: bool = True) -> list[Rule]:
     """First-match rules of a worker, with marks in place of the cookies and of its pid.
 
@@ -121,6 +135,8 @@ def worker_rules(cookies: bool = True) -> list[Rule]:
     rules += _any_int("prctl", 0, _PRCTL)
     rules += _any_int("madvise", 2, _MADVICE)
     rules += [(NR[name], ALLOW, (bits_clear(2, _PROT_EXEC),)) for name in ("mmap", "mprotect")]
+    rules += [_option(option, cookies) for option in _OPTIONS]
+    rules.append((NR["clone"], ALLOW, (long_is(0, _CLONE_THREAD),)))
     rules.append((NR["prlimit64"], ALLOW, (long_is(2, 0),)))  # reading
     rules.append((NR["tgkill"], ALLOW, (int_is(0, _PID_MARK),)))  # abort(3)
     return rules

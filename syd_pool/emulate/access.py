@@ -59,6 +59,6 @@ def _access(call: Call, dirfd: int, path: bytes, mode: int, flags: int) -> int:
     if call.rules.verdicts["stat"][found.path]:
         call.judge("stat", found.path)
     result = raw_faccessat2(found.fd, b"", mode, how)
-    if result == -EACCES and found.path.startswith(b"/proc/self/") and found.path.endswith(b"/fd"):
+    if result == -EACCES and found.path.startswith(b"/proc/self/") and found.path.endswith((b"/fd", b"/map_files")):
         return 0  # proc_fd_permission() of fs/proc/fd.c: one's own, whatever the mode says
     return result

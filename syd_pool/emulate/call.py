@@ -117,6 +117,13 @@ class Call:
         """The caller's umask."""
         raise NotImplementedError
 
+    def umask_with_room(self) -> builtins.int:
+        """As umask(), for a call that will need a descriptor: raises OSError EMFILE at the caller's limit.
+
+        The kernel looks for a free descriptor before it creates a file; so do we (attacks.md D5).
+        """
+        raise NotImplementedError
+
     def keep(self, fd: builtins.int) -> builtins.int:
         """Have `fd` closed once the call is answered, off the caller's time; returns it."""
         raise NotImplementedError

@@ -50,8 +50,7 @@ def judge_filesystem(call: Call, held: int, path: bytes) -> None:
 
 def _make(call: Call, directory: int, name: bytes, how: int, mode: int) -> int | None:
     """Under the caller's umask itself: a default ACL of the directory takes its place (acl(5))."""
-    mask = call.umask()
-    call.valid()
+    mask = call.umask_with_room()
     call.begin_effect()
     os.umask(mask)
     fd = raw_openat(directory, name, how | _NOCTTY | os.O_CLOEXEC, mode & 0o7777)

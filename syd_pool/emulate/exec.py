@@ -7,6 +7,10 @@ really mapped with what was approved (verify_exec): whatever was swapped in betw
 line, a symbolic link, the loader's name inside the file, ends in SIGKILL before the first instruction.
 Without ptrace the handlers judge and continue, which races (table.py says so).
 
+The file that the call names is refused with EACCES.  An interpreter or a loader is nothing the caller asked
+for, and a program that gets EACCES for a file it may execute would try that file as a script of its own
+(execvp(3), every shell): a refused one ends the caller with SIGKILL, as in syd.
+
 An execution that would fail natively in the lookup fails with the same errno by our hand; what depends on
 the file's content or mode (no x bit, unknown format) is left to the kernel.  Formats of binfmt_misc are
 not known here: their interpreter was not approved, so they are killed at the event.
@@ -25,7 +29,7 @@ from struct import error as struct_error
 from time import time_ns
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.judge import act
+from syd_pool.emulate.judge import SIGKILL, act, send_signal
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
     AT_EXECVE_CHECK,
@@ -33,7 +37,7 @@ from syd_pool.linux.libc import (
     raw_syscall,
 )
 from syd_pool.linux.numbers import NR
-from syd_pool.policy.actions import DENY
+from syd_pool.policy.actions import DENY, FILTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,15 +109,15 @@ def _judge(call: Call, verdict: ExecVerdict) -> None:
     found, verdict.check = _wanted(call)
     if call.rules.verdicts["stat"][found.path]:
         call.judge("stat", found.path)
-    for _ in range(MOST_SCRIPTS + 1):
-        status = _approve(call, found)
+    for depth in range(MOST_SCRIPTS + 1):
+        status = _approve(call, found) if not depth else _approve_needed(call, found)
         verdict.exe = status.st_dev, status.st_ino
         if verdict.check:  # the kernel, too, looks at the file alone
             return
         interpreter, loader = _needs(call, found, status)
         if interpreter is None:
             if loader is not None:
-                status = _approve(call, _open_exec(call, loader))
+                status = _approve_needed(call, _open_exec(call, loader))
                 verdict.loader = [(status.st_dev, status.st_ino)]
             return
         found = _open_exec(call, interpreter)
@@ -138,6 +142,16 @@ def _open_exec(call: Call, name: bytes) -> Found:
     if not name:  # it means the working directory, which is not executable
         raise OSError(EACCES, os.strerror(EACCES))
     return call.find(call, AT_FDCWD, name, FOLLOW)
+
+
+def _approve_needed(call: Call, found: Found) -> os.stat_result:
+    """As _approve(), of an interpreter or a loader: the caller of one that the rules refuse is killed."""
+    try:
+        return _approve(call, found)
+    except OSError:
+        if call.rules.verdicts["exec"][found.path] in (FILTER, DENY):
+            send_signal(call, SIGKILL)
+        raise
 
 
 def _approve(call: Call, found: Found) -> os.stat_result:

@@ -9,7 +9,7 @@ Cut entries only make an answer shorter; a chunk that is cut away whole is follo
 from __future__ import annotations
 
 import os
-from ctypes import addressof, create_string_buffer
+from ctypes import addressof, create_string_buffer, memset
 from struct import Struct
 
 from syd_pool.emulate.paths import shown, text_of
@@ -39,6 +39,7 @@ def getdents64(call: Call) -> int:
     call.begin_effect()
     while True:
         before = _offset(fd)
+        memset(_entries, 0, size)  # the kernel leaves the padding between entries as it was: not another run's
         length = raw_getdents64(fd, _entries, size)
         if length <= 0:
             return length

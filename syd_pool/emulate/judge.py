@@ -63,6 +63,13 @@ def send_signal(call: Call, signal: int) -> None:
         os.close(pidfd)
 
 
+def _key(category: str, path: bytes) -> str:
+    """The log's key for what was judged: a path, an IP address, or the address of a Unix socket."""
+    if not category.startswith("net/"):
+        return "path"
+    return "unix" if path[:1] in (b"/", b"@", b"!") else "addr"
+
+
 def report(call: Call, category: str, path: bytes, action: int) -> None:
     """One log line for a decision (spec 1.14)."""
     level = b"notice" if category in ("walk", "stat") else b"warn"
@@ -74,7 +81,7 @@ def report(call: Call, category: str, path: bytes, action: int) -> None:
             ("cap", category.encode()),
             ("act", actions.NAMES[action].encode()),
             ("sys", NAME.get(call.nr, "?").encode()),
-            ("path", path),
+            (_key(category, path), path),
             ("args", b",".join(b"%#x" % a for a in call.args)),
             ("pid", call.tid),
             ("tgid", call.tgid),

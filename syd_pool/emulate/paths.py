@@ -4,6 +4,9 @@ A path is plain when its text is the only name the object can have, unless a sym
 absolute, no empty, "." or ".." component, no slash at the end, and not below a process of procfs, where
 the same name means something else to the caller than to us.  A plain path that openat2() opens with
 RESOLVE_NO_SYMLINKS *is* the real path (design.md I5), so its text is what the rules judge.
+
+A path that had a link when it was last looked at is no longer called plain, so that the next look-up goes
+straight to the walk; that is a matter of speed only.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, open_how
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from syd_pool.emulate.call import Call
 
 O_PATH, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY = os.O_PATH, os.O_CLOEXEC, os.O_NOFOLLOW, os.O_DIRECTORY
@@ -29,25 +34,29 @@ _MOST_KEPT = 8192
 _LONGEST_KEPT = 512
 
 
-class Plain(dict[bytes, bool]):
-    """path -> is it plain?  One dictionary look-up for a path seen before; bounded."""
+class _Known(dict[bytes, bool]):
+    """path -> what its text says.  One dictionary look-up for a path seen before; bounded."""
+
+    __slots__ = ("_decide",)
+
+    def __init__(self, decide: Callable[[bytes], bool]):
+        super().__init__()
+        self._decide = decide
 
     def __missing__(self, path: bytes) -> bool:
-        answer = _is_plain(path)
+        answer = self._decide(path)
         if len(path) <= _LONGEST_KEPT:
-            if len(self) >= _MOST_KEPT:
-                self.clear()
-            self[path] = answer
+            self.learn(path, answer)
         return answer
 
-
-plain = Plain()
+    def learn(self, path: bytes, answer: bool) -> None:
+        if len(self) >= _MOST_KEPT:
+            self.clear()
+        self[path] = answer
 
 
 def _is_plain(path: bytes) -> bool:
-    if path[:1] != b"/" or path[-1:] == b"/" or b"//" in path:
-        return False
-    if b"/." in path and (b"/./" in path or b"/../" in path or path.endswith((b"/.", b"/.."))):
+    if path[:1] != b"/" or not _is_simple(path[1:]):
         return False
     inside = in_proc(path)
     if inside is None:
@@ -56,9 +65,21 @@ def _is_plain(path: bytes) -> bool:
     return not first.isdigit() and first not in (b"self", b"thread-self")
 
 
+def _is_simple(path: bytes) -> bool:
+    """A relative path whose names are all names."""
+    if not path or path[:1] == b"/" or path[-1:] == b"/" or b"//" in path:
+        return False
+    return b"." not in path or not {b".", b".."}.intersection(path.split(b"/"))
+
+
+plain = _Known(_is_plain)
+simple = _Known(_is_simple)
+
+
 # --- procfs ---------------------------------------------------------------------------------------
 
 _proc_mounts: list[tuple[bytes, bytes]] = []  # (where, what of procfs), the longest first
+_proc_places: tuple[bytes, ...] = (b"/",)  # the same places, for a first look; "/" until they are known
 
 
 def in_proc(text: bytes) -> bytes | None:
@@ -67,12 +88,21 @@ def in_proc(text: bytes) -> bytes | None:
     Mounts are read once: the command cannot make any, and who mounts another procfs from outside while
     it runs decides himself what to show it.
     """
+    if not text.startswith(_proc_places):
+        return None
     if not _proc_mounts:
-        _proc_mounts.extend(_read_mounts())
+        know_mounts(_read_mounts())
     for where, what in _proc_mounts:
         if text.startswith(where) and (len(text) == len(where) or text[len(where)] == 47):
             return what + text[len(where) :] or b"/"
     return None
+
+
+def know_mounts(mounts: list[tuple[bytes, bytes]]) -> None:
+    """From now on procfs is there."""
+    global _proc_places
+    _proc_mounts[:] = mounts
+    _proc_places = tuple(where for where, _ in mounts)
 
 
 def _read_mounts() -> list[tuple[bytes, bytes]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from errno import ENOENT
+from errno import ELOOP, ENOENT
 
 from syd_pool.emulate.judge import judge_walk
+from syd_pool.emulate.paths import plain
 from syd_pool.linux.libc import AT_FDCWD, raw_openat2_how
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
-_MISSING = -ENOENT
+_MISSING, _LINK = -ENOENT, -ELOOP
 
 
 def quick(call: Call, path: bytes, how: int) -> int:
@@ -23,6 +24,8 @@ def quick(call: Call, path: bytes, how: int) -> int:
     if fd >= 0:
         call.keep(fd)
     elif fd != _MISSING:
+        if fd == _LINK:
+            plain.learn(path, False)
         return fd
     rules = call.rules
     if "walk" in rules.enabled:

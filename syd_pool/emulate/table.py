@@ -87,6 +87,12 @@ ROWS: tuple[Row, ...] = (
     ("execveat", TRACE, _EXEC, "exec:execveat", "without ptrace: judged and continued, racy"),
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
+    ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
+    ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
+    ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),
+    ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
+    ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
+    ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
     # paths without a handler yet
     ("getxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
     ("listxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
@@ -96,8 +102,6 @@ ROWS: tuple[Row, ...] = (
     ("file_setattr", UNBUILT, ("chattr",), "", ""),
     ("fanotify_mark", UNBUILT, ("notify",), "", ""),
     ("acct", UNBUILT, ("write",), "", ""),
-    ("bind", UNBUILT, ("net/bind",), "", ""),
-    ("connect", UNBUILT, ("net/connect",), "", ""),
     ("getdents", UNBUILT, ("stat",), "", "old struct; nothing built this century uses it"),
 )
 
@@ -108,6 +112,7 @@ CONTINUE: dict[str, str] = {
     "execveat": "only without ptrace, where the user chose the race",
     "chdir": "only without ptrace, where the user chose the race",
     "fchdir": "only without ptrace, where the user chose the race",
+    "socketpair": "registers only; what is judged is a constant",
     "setuid": "registers only",
     "setgid": "registers only",
     "setreuid": "registers only",

@@ -35,11 +35,17 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_CACHED = 0x20
 
+# <linux/securebits.h>; the lock of each bit is the next bit.  Linux 6.14, no capability needed
+SECBIT_EXEC_RESTRICT_FILE = 1 << 8
+SECBIT_EXEC_DENY_INTERACTIVE = 1 << 10
+
 PROC_SUPER_MAGIC = 0x9FA0
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_GET_SECUREBITS = 27
+PR_SET_SECUREBITS = 28
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
@@ -65,6 +71,8 @@ _at_path = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c
 _two_paths = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_char_p, c_long, c_long, use_errno=True)(
     ("syscall", _libc)
 )
+
+_fd_address = CFUNCTYPE(c_long, c_long, c_long, c_long, use_errno=True)(("syscall", _libc))
 
 _NR_OPENAT = NR["openat"]
 _NR_OPENAT2 = NR["openat2"]
@@ -92,6 +100,10 @@ _NR_GETXATTR = NR["getxattr"], NR["lgetxattr"]
 _NR_LISTXATTR = NR["listxattr"], NR["llistxattr"]
 _NR_SETXATTR = NR["setxattr"], NR["lsetxattr"]
 _NR_REMOVEXATTR = NR["removexattr"], NR["lremovexattr"]
+_NR_BIND = NR["bind"]
+_NR_CONNECT = NR["connect"]
+_NR_SENDMSG = NR["sendmsg"]
+_NR_GETSOCKOPT = NR["getsockopt"]
 _NR_PIDFD_GETFD = NR["pidfd_getfd"]
 _NR_VM_READV = NR["process_vm_readv"]
 _NR_VM_WRITEV = NR["process_vm_writev"]
@@ -107,7 +119,7 @@ _liov, _riov = addressof(_liov_buffer), addressof(_riov_buffer)
 # 0 in every other process.
 COOKIED = frozenset(
     ("openat2", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setfsuid", "setfsgid", "setgroups", "setresuid",
-     "setresgid", "capset")
+     "setresgid", "capset", "shutdown", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 )  # fmt: skip
 _cookie_one = _cookie_two = 0
 
@@ -173,7 +185,7 @@ def raw_openat(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int:
 
 def raw_fstat(fd: int, buffer: int) -> int:
     """fstat(2) into the 144 bytes at address `buffer`."""
-    return 0 if raw_syscall(_NR_FSTAT, fd, buffer, 0, 0, 0, 0) == 0 else -get_errno()
+    return 0 if _fd_address(_NR_FSTAT, fd, buffer) == 0 else -get_errno()
 
 
 def raw_fstatat(dirfd: int, path: bytes, buffer: int, flags: int) -> int:
@@ -323,6 +335,62 @@ def fstatfs_type(fd: int) -> int:
     return int.from_bytes(buffer.raw[:8], "little")
 
 
+# --- sockets: on a caller's, which is reached by a duplicate -------------------------------------
+
+SOL_SOCKET = 1
+SO_TYPE, SO_DOMAIN = 3, 39
+
+_address_first = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
+    ("syscall", _libc)
+)
+_MSGHDR = Struct("QIxxxxQQQQi4x")  # struct msghdr: name, namelen, iov, iovlen, control, controllen, flags
+_OPTION = Struct("iI")  # an int and its length
+_option_buffer = create_string_buffer(_OPTION.size)
+_option = addressof(_option_buffer)
+
+
+def raw_bind(fd: int, address: bytes) -> int:
+    """bind(2)."""
+    result = _address_first(_NR_BIND, fd, address, len(address), 0, _cookie_one, _cookie_two)
+    return 0 if result == 0 else -get_errno()
+
+
+def raw_connect(fd: int, address: bytes) -> int:
+    """connect(2); it may block."""
+    result = _address_first(_NR_CONNECT, fd, address, len(address), 0, _cookie_one, _cookie_two)
+    return 0 if result == 0 else -get_errno()
+
+
+def raw_sendmsg(fd: int, address: bytes | None, data: bytes, control: bytes, flags: int) -> int:
+    """sendmsg(2) of one buffer: how much was sent, or -errno; it may block."""
+    name = create_string_buffer(address or b"", len(address or b"") + 1)
+    body = create_string_buffer(data, len(data) + 1)
+    extra = create_string_buffer(control, len(control) + 1)
+    iov = create_string_buffer(_IOVEC.pack(addressof(body), len(data)), _IOVEC.size)
+    message = create_string_buffer(
+        _MSGHDR.pack(
+            0 if address is None else addressof(name), len(address or b""), addressof(iov), 1,
+            addressof(extra) if control else 0, len(control), 0,
+        ),
+        _MSGHDR.size,
+    )  # fmt: skip
+    n = raw_syscall(_NR_SENDMSG, fd, addressof(message), flags, 0, 0, 0)
+    return n if n >= 0 else -get_errno()
+
+
+def raw_socket_option(fd: int, name: int) -> int:
+    """getsockopt(2) of an int of SOL_SOCKET: the value or -errno (-ENOTSOCK, -EBADF)."""
+    _OPTION.pack_into(_option_buffer, 0, 0, 4)
+    result = raw_syscall(_NR_GETSOCKOPT, fd, SOL_SOCKET, name, _option, _option + 4, _cookie_two)
+    value: int = _OPTION.unpack_from(_option_buffer)[0]
+    return value if result == 0 else -get_errno()
+
+
+def shutdown(fd: int, how: int) -> None:
+    """shutdown(2).  Raises OSError."""
+    syscall("shutdown", fd, how)
+
+
 # --- other processes -----------------------------------------------------------------------------
 
 
@@ -345,6 +413,18 @@ def raw_vm_writev(pid: int, address: int, buffer: int, size: int) -> int:
     return n if n >= 0 else -get_errno()
 
 
+RLIMIT_NOFILE = 7
+RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
+_limit = create_string_buffer(16)
+
+
+def soft_limit(pid: int, resource: int) -> int:
+    """The soft limit of another process, prlimit(2); RLIM_INFINITY when it may not be asked."""
+    if raw_syscall(NR["prlimit64"], pid, resource, 0, addressof(_limit), 0, 0) < 0:
+        return RLIM_INFINITY
+    return int.from_bytes(_limit.raw[:8], "little")
+
+
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     """pidfd_getfd(2): a duplicate of another process's descriptor.  Raises OSError."""
     new: int = raw_syscall(_NR_PIDFD_GETFD, pidfd, fd, 0, 0, _cookie_one, _cookie_two)
@@ -353,9 +433,9 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
     return new
 
 
-def pidfd_open(pid: int) -> int:
+def pidfd_open(pid: int, flags: int = 0) -> int:
     """pidfd_open(2), which os.pidfd_open makes without a worker's cookies.  Raises OSError."""
-    return syscall("pidfd_open", pid)
+    return syscall("pidfd_open", pid, flags)
 
 
 def pidfd_send_signal(pidfd: int, sig: int) -> None:

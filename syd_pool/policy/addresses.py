@@ -1,7 +1,6 @@
 """Addresses of network rules: `CIDR!port[-port][,...]`, or an alias for the CIDR (syd(2), ADDRESS MATCHING).
 
-They are checked when they are read, and kept as text; the calls they are about are refused as a whole as long
-as their category is on and has no handlers.
+They are checked here when they are read, and kept as text; network.py compiles them at the first question.
 """
 
 from __future__ import annotations

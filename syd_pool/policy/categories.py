@@ -12,7 +12,7 @@ switched off, because nothing would stand for it.
 
 from __future__ import annotations
 
-from errno import EACCES, EADDRNOTAVAIL, ECONNREFUSED, ENOENT, ENOMEM, ENOTCONN
+from errno import EACCES, EADDRNOTAVAIL, ECONNREFUSED, ENOENT, ENOMEM
 
 GLOB = (
     "walk", "stat", "read", "write", "exec", "create", "delete", "rename", "symlink", "truncate", "chdir",
@@ -32,7 +32,7 @@ ALL = frozenset((*GLOB, "fs", *GUARDS))
 BUILT = frozenset(
     ("walk", "stat", "read", "write", "exec", "create", "delete", "rename", "symlink", "truncate", "chdir",
      "readdir", "mkdir", "rmdir", "mktemp", "chown", "chgrp", "chmod", "chattr", "utime", "mkbdev", "mkcdev",
-     "mkfifo", "notify", "fs")
+     "mkfifo", "notify", "fs", *NET)
 )  # fmt: skip
 
 # syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock, pty and tpe on; they are
@@ -80,14 +80,14 @@ LOCK_SETS: dict[str, tuple[str, ...]] = {
     "cnet": ("connect",),
 }
 
-# What a denied call fails with (spec 1.4); everything else EACCES.
+# What a denied call fails with (spec 1.4); everything else EACCES.  A call that sends, and socketpair(2), fail
+# with errnos of their own: emulate/net.py.
 _ERRNO = {
     "walk": ENOENT,
     "stat": ENOENT,
     "mem": ENOMEM,
     "net/bind": EADDRNOTAVAIL,
     "net/connect": ECONNREFUSED,
-    "net/sendfd": ENOTCONN,
 }
 
 

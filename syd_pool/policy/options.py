@@ -28,7 +28,7 @@ NAMESPACE_NAMES = ("mount", "uts", "ipc", "user", "pid", "net", "cgroup", "time"
 LOG_LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
 
 _LIFTED = (
-    "safe_bind safe_setgid safe_setuid safe_syslog unsafe_any_addr unsafe_bind unsafe_cap_fixup "
+    "safe_setgid safe_setuid safe_syslog unsafe_any_addr unsafe_bind unsafe_cap_fixup "
     "unsafe_caps unsafe_cbpf unsafe_chown unsafe_chroot unsafe_copy unsafe_cpu unsafe_create "
     "unsafe_deprecated unsafe_dumpable unsafe_ebpf unsafe_env unsafe_exec_interactive unsafe_exec_ldso "
     "unsafe_exec_libc unsafe_exec_memory unsafe_exec_nopie unsafe_exec_null unsafe_exec_script "
@@ -48,6 +48,7 @@ _LIFTED = (
 )
 
 _ASKED = {
+    "allow_safe_bind": "a bind(2) cannot add a rule for all workers yet; allow the address by allow/net/connect+",
     "deny_dotdot": "`..` in paths is not refused yet",
     "deny_exec_elf32": "executables are not looked into yet",
     "deny_exec_elf_dynamic": "executables are not looked into yet",

@@ -236,6 +236,7 @@ def _path_rule(rules: Ruleset, line: str, action: int, chosen: list[str], operat
         return
     if "net/accept" in chosen and action > ALLOW and operator == "+":
         raise unbuilt(line, "accepted connections are not judged yet")
+    text = _unhex(text)
     if text[0] in "/@" or text in _SPECIAL or text.startswith(_SPECIAL_PREFIXES):
         pattern = text.encode("utf-8", "surrogateescape")
         if text[0] == "/":
@@ -252,6 +253,15 @@ def _path_rule(rules: Ruleset, line: str, action: int, chosen: list[str], operat
 
     _read(line, check, text)
     _edit(rules.addresses, [(action, category, text) for category in chosen], operator)
+    for category in chosen:
+        rules.refresh(category)
+
+
+def _unhex(text: str) -> str:
+    """A pattern whose bytes are written in hexadecimal, as the log writes what is no text; else `text`."""
+    if text[:2] not in ("2f", "2F", "40", "21") or len(text) % 2 or text.strip("0123456789abcdefABCDEF"):
+        return text
+    return bytes.fromhex(text).decode("utf-8", "surrogateescape")
 
 
 def _edit(rules: list[T], elements: list[T], operator: str) -> None:

@@ -16,18 +16,22 @@ from __future__ import annotations
 
 from syd_pool.policy import actions, categories
 from syd_pool.policy.actions import ALLOW, DENY, KILL
-from syd_pool.policy.categories import GLOB, deny_errno
+from syd_pool.policy.categories import GLOB, NET, deny_errno
 from syd_pool.policy.options import ALIASES, OPTIONS
 from syd_pool.policy.patterns import BELOW, LITERAL, TREE, Wild, classify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
+    from syd_pool.policy.network import AddressRules
     from syd_pool.policy.options import Value
 
 MOST_DECISIONS = 16384  # kept per category; then all are forgotten
 LONGEST_KEPT = 1024  # bytes; decisions on longer paths are not kept
+
+_UNIX = (b"/", b"@", b"!")  # what the text of a Unix address begins with
 
 UNSET, ON, OFF, EXEC = "unset", "on", "off", "exec"
 
@@ -210,6 +214,12 @@ class Ruleset:
         """The command that decides about `path`: a rule, a default action, or the switch that is off."""
         if category not in self.enabled:
             return f"sandbox/{category}:off"
+        if category in NET and path[:1] not in _UNIX:
+            about = [(action, text) for action, name, text in self.addresses if name == category]
+            index = _network().AddressRules(about).find(path)
+            if index >= 0:
+                action, text = about[index]
+                return f"{actions.NAMES[action]}/{category}+{text}"
         paths = self._paths.get(category)
         index = paths.find(path) if paths else -1
         if paths is None or index < 0:
@@ -273,6 +283,9 @@ class Ruleset:
             return Verdicts(None)
         paths = self._paths.get(category)
         default = self.defaults.get(category, DENY)
+        if category in NET:
+            about = [(action, text) for action, name, text in self.addresses if name == category]
+            return Verdicts(_DecideNetwork(paths, about, default))
         return Verdicts(_Decide(paths, default))
 
     def _walk(self, directory: bytes) -> int:
@@ -346,3 +359,29 @@ class _Decide:
             return self.default
         index = paths.find(path)
         return self.default if index < 0 else paths.rules[index][0]
+
+
+class _DecideNetwork(_Decide):
+    """A decision of a network category: called with an address as text (network.py)."""
+
+    __slots__ = ("about", "addresses")
+
+    def __init__(self, paths: PathRules | None, about: list[tuple[int, str]], default: int) -> None:
+        super().__init__(paths, default)
+        self.about = about
+        self.addresses: AddressRules | None = None
+
+    def __call__(self, text: bytes) -> int:
+        if text[:1] in _UNIX:
+            return super().__call__(text)
+        if self.addresses is None:
+            self.addresses = _network().AddressRules(self.about)
+        index = self.addresses.find(text)
+        return self.default if index < 0 else self.about[index][0]
+
+
+def _network() -> ModuleType:
+    """policy/network.py, imported at the first question about an IP address."""
+    from syd_pool.policy import network
+
+    return network

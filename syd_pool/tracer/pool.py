@@ -30,7 +30,6 @@ from syd_pool.shm.ring import (
     COMPLETIONS,
     DESCRIPTOR,
     EFFECT,
-    HANDED,
     HEADER,
     INSTALLED,
     NOTIFY,
@@ -388,7 +387,7 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         return
     if phase & INSTALLED and worker.page.q[W_NUMBER] >> 32 == index & 0xFFFFFFFF:
         answer_value(run, listener, notification, worker.page.q[W_NUMBER] & 0xFFFFFFFF)
-    elif phase & (EFFECT | HANDED):
+    elif phase & EFFECT:  # HANDED alone: its descriptor was not taken, else the slot would be settled
         run.control.q[c.H_EIO] += 1
         run.log("outcome", tid, f"worker {worker.pid} died during system call {nr}", "answered EIO")
         answer_error(run, listener, notification, EIO)

@@ -8,7 +8,7 @@ one place, answer() and install() below.
 from __future__ import annotations
 
 import os
-from errno import EBADF, EINPROGRESS, EINTR, ENOENT, ESRCH
+from errno import EBADF, EMFILE, EINPROGRESS, EINTR, ENOENT, ESRCH
 from fcntl import ioctl
 from struct import Struct
 from time import sleep as nanosleep
@@ -16,7 +16,7 @@ from time import sleep as nanosleep
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.resume import send_continue
-from syd_pool.linux.libc import pidfd_getfd, pidfd_open
+from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open, soft_limit
 from syd_pool.linux.notify import (
     ADDFD,
     RESP,
@@ -125,14 +125,29 @@ class Caller(Call):
                 raise Gone from None
 
     def umask(self) -> int:
+        text = self._status()
+        at = text.index(b"Umask:\t") + 7
+        return int(text[at : text.index(b"\n", at)], 8)
+
+    def umask_with_room(self) -> int:
+        text = self._status()
+        at = text.index(b"FDSize:\t") + 8
+        limit = soft_limit(self.tid, RLIMIT_NOFILE)
+        # A table that is smaller than the limit has room for sure; else the descriptors are counted.
+        if limit <= int(text[at : text.index(b"\n", at)]) and len(os.listdir(b"/proc/%d/fd" % self.tid)) >= limit:
+            raise OSError(EMFILE, "descriptors")
+        at = text.index(b"Umask:\t") + 7
+        return int(text[at : text.index(b"\n", at)], 8)
+
+    def _status(self) -> bytes:
+        """The beginning of proc_pid_status(5) of the caller."""
         fd = os.open(b"/proc/%d/status" % self.tid, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            text = os.read(fd, 256)
+            text = os.read(fd, 512)
         finally:
             os.close(fd)
         self.valid()
-        at = text.index(b"Umask:\t") + 7
-        return int(text[at : text.index(b"\n", at)], 8)
+        return text
 
     def own_fd(self, fd: int) -> int:
         if fd < 0:

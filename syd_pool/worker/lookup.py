@@ -29,10 +29,10 @@ import os
 from errno import ELOOP, ENOENT
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, Found
-from syd_pool.emulate.paths import HOW_DIRECTORY, HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, plain, shown
+from syd_pool.emulate.paths import HOW_DIRECTORY, HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, plain, shown, simple
 from syd_pool.linux.libc import raw_openat2_how
 from syd_pool.worker.scoped import entry_within, find_within
-from syd_pool.worker.walk import Walk, anchor, judge_way
+from syd_pool.worker.walk import Walk, anchor, judge_way, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,20 +41,31 @@ if TYPE_CHECKING:
 
 def find(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     """The object that `path` leads the caller to.  Raises OSError as the kernel would."""
-    if plain[path] and flags <= FOLLOW:
-        fd = raw_openat2_how(AT_FDCWD, path, HOW_FOLLOW if flags else HOW_LINK)
-        cut = path.rfind(b"/")
-        if fd >= 0:
-            call.keep(fd)
-            judge_way(call, path[:cut])
-            return Found(fd, -1, path[cut + 1 :], path)
-        if fd != -ELOOP:
-            Walk(call, AT_FDCWD, path).refuse(-fd)
+    if path and flags <= FOLLOW:
+        if plain[path]:
+            at, text = AT_FDCWD, path
+        elif simple[path]:
+            at, base = anchor(call, dirfd)
+            text = base + b"/" + path if base != b"/" else b"/" + path
+        else:
+            return Walk(call, *start(call, dirfd, path), path).find(flags)
+        if at == AT_FDCWD or in_proc(text) is None:
+            fd = raw_openat2_how(at, path, HOW_FOLLOW if flags else HOW_LINK)
+            if fd >= 0:
+                cut = text.rfind(b"/")
+                call.keep(fd)
+                if "walk" in call.rules.enabled:
+                    judge_way(call, text[:cut])
+                return Found(fd, -1, text[cut + 1 :], text)
+            if fd != -ELOOP:
+                Walk(call, AT_FDCWD, b"", text).refuse(-fd)
+            plain.learn(path, False)
+        return Walk(call, at, b"" if at == AT_FDCWD else base, path).find(flags)
     if not path:
         return _empty(call, dirfd, flags)
     if flags >> RESOLVE_SHIFT:
         return find_within(call, dirfd, path, flags & FOLLOW, flags >> RESOLVE_SHIFT)
-    return Walk(call, dirfd, path).find(flags & FOLLOW)
+    return find(call, dirfd, path, flags & FOLLOW)
 
 
 def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
@@ -64,7 +75,11 @@ def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     missing, and if it is more than that (too long a name, no search permission), the kernel tells who
     uses the name.
     """
-    if plain[path] and flags <= FOLLOW:
+    if not path:
+        raise OSError(ENOENT, os.strerror(ENOENT))
+    if flags >> RESOLVE_SHIFT:
+        return entry_within(call, dirfd, path, flags & FOLLOW, flags >> RESOLVE_SHIFT)
+    if plain[path]:
         cut = path.rfind(b"/")
         name = path[cut + 1 :]
         parent = raw_openat2_how(AT_FDCWD, path[:cut] or b"/", HOW_DIRECTORY)
@@ -75,12 +90,9 @@ def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
                 judge_way(call, path[:cut])
                 return Found(call.keep(fd) if fd >= 0 else -1, parent, name, path)
         elif parent != -ELOOP:
-            Walk(call, AT_FDCWD, path).refuse(-parent)
-    if not path:
-        raise OSError(ENOENT, os.strerror(ENOENT))
-    if flags >> RESOLVE_SHIFT:
-        return entry_within(call, dirfd, path, flags & FOLLOW, flags >> RESOLVE_SHIFT)
-    return Walk(call, dirfd, path).entry(flags & FOLLOW)
+            Walk(call, AT_FDCWD, b"", path).refuse(-parent)
+        plain.learn(path, False)
+    return Walk(call, *start(call, dirfd, path), path).entry(flags & FOLLOW)
 
 
 def _empty(call: Call, dirfd: int, flags: int) -> Found:

@@ -34,6 +34,7 @@ from syd_pool.worker.walk import (
     judge_way,
     named,
     split,
+    start,
 )
 
 TYPE_CHECKING = False
@@ -57,7 +58,7 @@ def find_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int) 
         return _of_caller(call, call.keep(fd), follow, path.endswith(b"/"))
     if fd != -ELOOP or resolve & (RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS):
         _fail(call, at, path, -fd)
-    found = Walk(call, dirfd, path).find(follow)
+    found = Walk(call, *start(call, dirfd, path), path).find(follow)
     if resolve & (_SCOPED | RESOLVE_NO_XDEV):
         _fail(call, at, path, EXDEV)
     return found
@@ -72,7 +73,7 @@ def _of_caller(call: Call, fd: int, follow: int, slash: bool) -> Found:
         own[1] = b"%d" % call.tgid
         if own[2:4] == [b"task", b"%d" % os.getpid()]:
             own[3] = b"%d" % call.tid
-        return Walk(call, AT_FDCWD, b"/proc" + b"/".join(own)).find(follow)
+        return Walk(call, AT_FDCWD, b"", b"/proc" + b"/".join(own)).find(follow)
     if inside is not None:
         check_pid(call, inside)
     judge_way(call, above(text))

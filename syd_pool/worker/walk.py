@@ -28,6 +28,7 @@ from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, raw_openat2, raw_openat2_ho
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import NoReturn
 
     from syd_pool.emulate.call import Call
@@ -81,6 +82,11 @@ def anchor(call: Call, dirfd: int) -> tuple[int, bytes]:
     return call.keep(fd), named(fd, b"/proc/%d/fd" % call.tgid)
 
 
+def start(call: Call, dirfd: int, path: bytes) -> tuple[int, bytes]:
+    """The anchor of any path: AT_FDCWD and b"" for an absolute one."""
+    return (AT_FDCWD, b"") if path[:1] == b"/" else anchor(call, dirfd)
+
+
 def named(fd: int, beside: bytes) -> bytes:
     """Text of what we hold; what has no path ("pipe:[1]") is shown `beside` the link that led there."""
     text = text_of(fd)
@@ -113,13 +119,10 @@ class Walk:
 
     __slots__ = ("at", "base", "call", "end", "links", "names")
 
-    def __init__(self, call: Call, dirfd: int, path: bytes):
+    def __init__(self, call: Call, at: int, base: bytes, path: bytes):
         self.call = call
+        self.at, self.base = at, base
         self.links = 0
-        if path[:1] == b"/":
-            self.at, self.base = AT_FDCWD, b""
-        else:
-            self.at, self.base = anchor(call, dirfd)
         self.names, self.end = split(path)
 
     def find(self, follow: int) -> Found:
@@ -277,19 +280,34 @@ class Walk:
         self.links += 1
         if self.links > MOST_LINKS:
             self.refuse(ELOOP)
-        for i in range(1, limit + 1):
-            inside = in_proc(self.text(i))
+        for i in self._candidates(limit):
+            text = self.text(i)
+            inside = in_proc(text)
             if inside is not None:
                 check_pid(self.call, inside)
             target = self._target(i, inside)
             if not target:
                 continue
-            judge_way(self.call, above(shown(self.text(i), self.call.tgid)))
+            _learn(text)
+            judge_way(self.call, above(shown(text, self.call.tgid)))
             if inside is not None and pid_in(inside):
                 self._jump(i, inside)
             else:
                 self._replace(i, target)
             return
+
+    def _candidates(self, limit: int) -> Iterator[int]:
+        """Where to look for a link: where one was before, then everywhere in order.
+
+        Guessing wrong costs time only: with a link before it, the one that is found leads to a path whose
+        opening stops at the first.
+        """
+        if self.links < MOST_LINKS // 2:  # a wrong guess may not use up the count
+            for i in range(1, limit + 1):
+                if self.text(i) in _links:
+                    yield i
+                    break
+        yield from range(1, limit + 1)
 
     def _target(self, i: int, inside: bytes | None) -> bytes:
         """Where the link of the first `i` names points to; b"" if it is no link."""
@@ -329,6 +347,16 @@ class Walk:
             self.refuse(-fd)
         del self.names[:i]
         self._start_at(fd, b"/proc" + above(inside))
+
+
+_links: set[bytes] = set()  # texts of links that were met before; a hint, bounded
+_MOST_HINTS = 512
+
+
+def _learn(text: bytes) -> None:
+    if len(_links) >= _MOST_HINTS:
+        _links.clear()
+    _links.add(text)
 
 
 def split(path: bytes) -> tuple[list[bytes], int]:

@@ -301,7 +301,7 @@ def test_h9_stop_the_sandbox_itself(runner: Runner, arena: Arena, boxed: bool) -
     terminal = Terminal(runner, arena.box)
     try:
         terminal.type(line + "\n")
-        terminal.expect("\nbegun", 30)
+        terminal.expect("\nbegun", 10)
         for _ in range(2):
             time.sleep(0.2)
             terminal.type("\x1a")

@@ -119,8 +119,9 @@ def test_a1_path_in_memory_changes(runner: Runner, arena: Arena, seconds: float)
     with unharmed(arena):
         outcome = runner.boxed(race(runner, arena, "thread", seconds / 10, False, OPS), arena.rules(), 60 + 4 * seconds)
     assert_held(outcome, arena, OPS)
+    allowed = sum(outcome.number(f"{op}.ok") for op in BOTH)
     refused = sum(sum(outcome.errnos(op).values()) for op in BOTH)
-    assert refused and all(outcome.number(f"{op}.ok") for op in BOTH if not op.startswith("exec")), outcome.facts
+    assert allowed and refused, "the race was one-sided, it showed nothing"
 
 
 @pytest.mark.parametrize("writer", ["clonevm", "shm", "file"])

@@ -359,3 +359,45 @@ def test_without_landlock_scopes_it_is_refused_clearly(monkeypatch) -> None:
     monkeypatch.setattr(spawn, "landlock_abi", lambda: 4)
     with pytest.raises(spawn.SetupFailed, match="Landlock ABI 6"):
         run(["true"])
+
+
+# --- interpreters --------------------------------------------------------------------------------
+
+SECUREBITS = "import ctypes; print(hex(ctypes.CDLL(None).prctl(27, 0, 0, 0, 0)))"
+
+
+@pytest.mark.parametrize(
+    ("lifted", "bits"),
+    [
+        ((), 0xF00),
+        (("trace/allow_unsafe_exec_script",), 0xC00),
+        (("trace/allow_unsafe_exec_interactive",), 0x300),
+        (("trace/allow_unsafe_exec_script", "trace/allow_unsafe_exec_interactive"), 0),
+    ],
+)
+def test_interpreters_are_told_to_ask(lifted: tuple[str, ...], bits: int) -> None:
+    """securebits(7): EXEC_RESTRICT_FILE (8), EXEC_DENY_INTERACTIVE (10), each with its lock; nothing else changes."""
+    if tuple(int(n) for n in os.uname().release.split(".")[:2]) < (6, 14):
+        bits = 0
+    native = int(subprocess.check_output([PYTHON, "-I", "-S", "-c", SECUREBITS]), 16)
+    assert not native & 0xFFF, "control"
+    code, output = script(SECUREBITS, rules=Rules(*lifted))
+    assert (code, int(output, 16)) == (0, native | bits)
+
+
+def test_a_kernel_without_the_securebits_is_as_good(monkeypatch) -> None:
+    """EPERM of PR_SET_SECUREBITS (Linux before 6.14) does not stop the start; any other errno does."""
+    real = libc.prctl
+
+    def refuse(option: int, *args: int) -> int:
+        if option == libc.PR_SET_SECUREBITS:
+            raise OSError(refused, "injected")
+        return real(option, *args)
+
+    monkeypatch.setattr(libc, "prctl", refuse)
+    refused = errno.EPERM
+    assert run(["true"])[2] is None
+    refused = errno.EINVAL
+    failure = run(["true"])[2]
+    assert failure is not None
+    assert (failure.errno, failure.step) == (errno.EINVAL, "limits")

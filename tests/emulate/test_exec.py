@@ -136,19 +136,32 @@ def test_verdict_names_what_will_be_mapped(tmp_path: Path, path: bytes, exe: str
     [b"hid/true", b"hid/script", b"ok/link-to-hid", b"ok/to-hid", b"ok/to-hid-script", b"/proc/self/fd/7"],
 )
 def test_denied_program(tmp_path: Path, path: bytes) -> None:
-    """EACCES for the file, for any interpreter of its chain, by any path; elsewhere it is allowed."""
+    """EACCES for the file; SIGKILL, too, for any interpreter of its chain; elsewhere it is allowed."""
     trees = _trees(tmp_path, "deny/exec+@/hid/***", descriptors={7: b"hid/true"})
     assert trees.ask(_judge, "execve", path, 0, 0) == -EACCES
     assert [line[0] for line in trees.call.denied] == ["exec"]
+    assert trees.call.ended_by == (signal.SIGKILL if b"to-hid" in path and b"link" not in path else None)
     control = _trees(tmp_path / "control", descriptors={7: b"hid/true"})
     assert control.ask(_judge, "execve", path, 0, 0) == 0
+    assert control.call.ended_by is None
 
 
 def test_denied_loader(tmp_path: Path) -> None:
-    """A dynamic program whose loader is denied is not executed."""
+    """A dynamic program whose loader is denied is not executed, and who asked for it is killed."""
     trees = _trees(tmp_path, f"deny/exec+{os.path.realpath(_loader())}")
     assert trees.ask(_judge, "execve", b"ok/true", 0, 0) == -EACCES
     assert trees.call.denied == [("exec", os.path.realpath(_loader()))]
+    assert trees.call.ended_by == signal.SIGKILL
+
+
+@pytest.mark.parametrize(("action", "ended_by"), [("warn", None), ("filter", signal.SIGKILL), ("abort", signal.SIGABRT)])
+def test_actions_on_an_interpreter(tmp_path: Path, action: str, ended_by: signal.Signals | None) -> None:
+    """Only a refusal without a signal of its own becomes SIGKILL; one that is missing stays an error."""
+    trees = _trees(tmp_path, f"{action}/exec+@/hid/***")
+    assert trees.ask(_judge, "execve", b"ok/to-hid", 0, 0) == (0 if action == "warn" else -EACCES)
+    assert trees.call.ended_by == ended_by
+    assert trees.ask(_judge, "execve", b"ok/to-missing", 0, 0) == -ENOENT
+    assert trees.call.ended_by is None
 
 
 @pytest.mark.parametrize("hides", ["stat", "walk"])

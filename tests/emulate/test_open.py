@@ -34,11 +34,11 @@ def build(top: Path) -> None:
     for name, target in {
         "to-file": "file", "to-dir": "d", "dangling": "made", "dangling-far": "d/made", "dangling-slash": "made/",
         "loop": "loop", "nowhere": "missing/x", "chain": "dangling", "absolute": "/nonexistent/x",
-        "out": str(top.parent / f"outside-{top.name}"), "up": "..",
+        "out": "../outside", "up": "..",
     }.items():  # fmt: skip
         (top / name).symlink_to(target)
     os.mkfifo(top / "fifo")
-    (top.parent / f"outside-{top.name}").write_text("outside")
+    (top.parent / "outside").write_text("outside")
 
 
 def ruleset(*rules: str) -> Ruleset:

@@ -114,6 +114,9 @@ class TreeCall(Call):
         self.effects += 1
         self._before_effect()
 
+    def umask_with_room(self) -> int:
+        return self.umask()
+
     def umask(self) -> int:
         with open(f"/proc/{self.tid}/status") as file:
             return next(int(line.split()[1], 8) for line in file if line.startswith("Umask"))
@@ -138,7 +141,8 @@ class TreeCall(Call):
     def log(self, fields: list[tuple[str, bytes | int]]) -> None:
         line = dict(fields)
         if line.get("ctx") == b"access":
-            category, path = line["cap"], line["path"]
+            category = line["cap"]
+            path = next(line[key] for key in ("path", "addr", "unix") if key in line)
             assert isinstance(category, bytes)
             assert isinstance(path, bytes)
             self.denied.append((category.decode(), os.fsdecode(path)))

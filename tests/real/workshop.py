@@ -28,7 +28,13 @@ def allow_all() -> list[str]:
 def tight(work: Path, tools: Sequence[str] = ()) -> list[str]:
     """Deny by default: the system may be looked at, /dev/null written, the place of work used."""
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", *tools]
-    rules = [*switch_on(), "allow/walk,stat+/", "allow/walk,stat+/proc/***", "allow/read,readdir+/proc/***"]
+    rules = [
+        *switch_on(),
+        "allow/walk,stat+/",
+        "allow/walk,stat+/proc/***",
+        "allow/read,readdir+/proc/***",
+        "allow/write+/proc/self/fd/*",
+    ]
     rules += [f"allow/{LOOK}+{path}{tail}" for path in system for tail in ("", "/***")]
     for path in ("/dev/null", "/dev/tty", "/dev/zero", "/dev/urandom"):
         rules += [f"allow/walk,stat,read,write,truncate+{path}"]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from plans import DEATHS, EFFECTS, PLAN, POINTS, W_ARM, W_CURRENT, W_HITS, W_LENGTH, W_NUMBER, W_SEEN
+from plans import DEATHS, EFFECTS, PLAN, POINTS, W_ARM, W_CURRENT, W_HITS, W_LAST, W_LENGTH, W_SEEN
 
 import monitor.main
 from syd_pool.boundary import command_filter, keeper, spawn, worker_filter
@@ -117,6 +117,7 @@ def die(how: str) -> None:
     raise AssertionError("still alive")
 
 
+spent: set[int] = set()  # threads that met their entry in this worker
 current: list[Caller] = []  # the one Caller of this worker
 
 
@@ -137,10 +138,14 @@ def here(point: str) -> Callable[[], None]:
 
     def act() -> None:
         at = words[W_CURRENT]
-        if at >= words[W_LENGTH] or words[PLAN + at * 4 + 1] != code:
+        if at >= words[W_LENGTH] or words[PLAN + at * 4 + 1] != code or not current:
             return
-        if words[PLAN + at * 4] != (current[-1].nr if current else 0):
+        call = current[-1]
+        # once for each victim, also when its call comes to another worker
+        if words[PLAN + at * 4] != call.nr or words[W_LAST] == call.tid or call.tid in spent:
             return
+        words[W_LAST] = call.tid
+        spent.add(call.tid)
         words[W_CURRENT] = at + 1
         reached(DEATHS[words[PLAN + at * 4 + 2]])
 
@@ -148,11 +153,6 @@ def here(point: str) -> Callable[[], None]:
 
 
 reached: Callable[[str], None] = die
-
-
-def count_effect() -> None:
-    """An effect was carried out for the plan's entry `N` that the worker has not passed or has just passed."""
-    words[EFFECTS + words[W_NUMBER]] += 1
 
 
 def effects_of(owner: Any, name: str) -> None:
@@ -196,9 +196,9 @@ def plan() -> None:
         around(owner, name, None, here("judged"))
     around(Caller, "valid", None, here("valid"))
     around(Caller, "begin_effect", here("begin-before"), here("begin-after"))
-    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat"), (opening, "raw_openat")):
+    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat"), (rename, "raw_renameat2")):
         around(owner, name, None, here("effect-after"))
-    around(rename, "raw_renameat2", None, here("effect-after"))
+    opening.raw_openat = _really(opening.raw_openat, here("effect-after"))
     around(Caller, "_addfd", here("addfd-before"), here("addfd-after"))
     around(caller_module, "send_fd", here("hand-before"), here("hand-after"))
     around(Caller, "_complete", here("complete-before"), here("complete-after"))
@@ -208,6 +208,18 @@ def plan() -> None:
     around(Caller, "close_kept", here("closing"))
     for kind, function in list(worker_main._STOPS.items()):
         worker_main._STOPS[kind] = _stop(function, here(f"stop{kind}-before"), here(f"stop{kind}-after"))
+
+
+def _really(inner: Callable[..., int], after: Callable[[], None]) -> Callable[..., int]:
+    """raw_openat() but not when it is only asked which flags there are (directory -1)."""
+
+    def outer(directory: int, *args: Any) -> int:
+        result = inner(directory, *args)
+        if directory != -1:
+            after()
+        return result
+
+    return outer
 
 
 def _stop(function: Callable[..., Any], before: Callable[[], None], after: Callable[[], None]) -> Callable[..., Any]:

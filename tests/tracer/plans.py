@@ -6,7 +6,7 @@ from __future__ import annotations
 W_CURRENT = 0  # entries of the plan that have happened
 W_LENGTH = 1
 W_HITS = 2  # how often a fault was met
-W_NUMBER = 3
+W_LAST = 3  # thread whose call met the last entry
 W_ARM = 4
 W_SEEN = 5
 PLAN = 64  # four words an entry: system call, point, death, number
