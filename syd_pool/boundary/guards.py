@@ -250,8 +250,7 @@ NATIVE: dict[str, str] = {
     ),
     "facts": "uname sysinfo getrlimit prlimit64 getrusage getcwd getrandom",
     "sockets": (
-        "socket socketpair listen accept accept4 shutdown sendto sendmsg sendmmsg recvfrom recvmsg "
-        "recvmmsg getsockname getpeername getsockopt setsockopt"
+        "socket listen accept accept4 shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt setsockopt"
     ),
     "System V and POSIX queues": (
         "shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open "

@@ -119,7 +119,7 @@ _liov, _riov = addressof(_liov_buffer), addressof(_riov_buffer)
 # 0 in every other process.
 COOKIED = frozenset(
     ("openat2", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setfsuid", "setfsgid", "setgroups", "setresuid",
-     "setresgid", "capset", "shutdown", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
+     "setresgid", "capset", "bind", "connect", "shutdown", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 )  # fmt: skip
 _cookie_one = _cookie_two = 0
 

@@ -159,11 +159,13 @@ class Ruleset:
     addresses   (action, category, text) of the address rules, in order
     landlock    (right, text) of the lock rules, in order
     transits    {"setuid": {from: to}, "setgid": {from: to}}
+    chrooted    the command has given up the file system; see cut_off()
     """
 
     __slots__ = (
         "_paths",
         "addresses",
+        "chrooted",
         "defaults",
         "enabled",
         "env",
@@ -180,6 +182,7 @@ class Ruleset:
 
     def __init__(self) -> None:
         self.lock = UNSET
+        self.chrooted = False
         self._defaults()
 
     def _defaults(self) -> None:
@@ -265,6 +268,11 @@ class Ruleset:
         """Back to how a run starts; the lock stays as it is (syd(2), reset)."""
         self._defaults()
 
+    def cut_off(self) -> None:
+        """After chroot(2): every category that is on refuses every path; only `chdir /` is left (syd(7), chroot)."""
+        self.chrooted = True
+        self.refresh()
+
     def refresh(self, category: str = "") -> None:
         """Forget the decisions about one category, or all."""
         if not category:
@@ -285,8 +293,15 @@ class Ruleset:
         default = self.defaults.get(category, DENY)
         if category in NET:
             about = [(action, text) for action, name, text in self.addresses if name == category]
-            return Verdicts(_DecideNetwork(paths, about, default))
-        return Verdicts(_Decide(paths, default))
+            return Verdicts(self._within(category, _DecideNetwork(paths, about, default)))
+        return Verdicts(self._within(category, _Decide(paths, default)))
+
+    def _within(self, category: str, decide: Callable[[bytes], int]) -> Callable[[bytes], int]:
+        """`decide`; once chrooted, of nothing that is a path but `/` where one may still be."""
+        if not self.chrooted:
+            return decide
+        here = b"/" if category in ("stat", "chdir") else b""
+        return lambda path: DENY if path[:1] == b"/" and path != here else decide(path)
 
     def _walk(self, directory: bytes) -> int:
         decide = self.verdicts["walk"].decide

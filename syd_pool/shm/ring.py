@@ -47,13 +47,14 @@ CHDIR_DONE = 5  # syscall exit stop: verify the new directory
 CONTROL = 6
 
 # A slot: kind, run, index, policy position, tgid, exec generation, credential generation, flags,
-# then struct seccomp_notif (80 bytes), then one word of facts.
+# then struct seccomp_notif (80 bytes), then one word of facts about the run.
 SLOT = Struct("<IIQQIIII80sQ")
 S_HEAD = Struct("<IIQQIIII")
 S_NOTIF = S_HEAD.size  # 40
 # the same slot with the notification's fields apart: one unpack on the way of a call
 SLOT_FIELDS = Struct("<IIQQIIII" + "QIIiIQ6Q" + "Q")
 S_FACTS = 120
+F_CHROOTED = 1  # the command has called chroot(2): no path is allowed any more
 assert SLOT.size == SLOT_FIELDS.size == SLOT_SIZE
 
 # worker memfd, 8-byte words of the header; the worker writes all of them
@@ -92,6 +93,7 @@ C_INTERRUPTED = 4  # ... or by our signal: the tracer answers
 C_DESCRIPTOR = 5  # strict: a descriptor waits in the socket
 C_IDENTITY = 6  # the caller changes its identity with this call
 C_EXIT = 7  # action `exit`: errno
+C_CHROOT = 9  # the caller may chroot: the tracer notes it and answers
 C_READY = 8  # the worker is confined and takes slots
 
 BACKSTOP_MS = 100

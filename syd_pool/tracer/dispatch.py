@@ -95,7 +95,7 @@ def write(
         task.cred_gen,
         again,
         notification,
-        0,
+        run.facts,
     )
     worker.head = head + 1
     worker.request.q[Q_HEAD] = head + 1

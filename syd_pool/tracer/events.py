@@ -9,6 +9,7 @@ answer it; a status that is none of these raises Unexpected and ends the run, ne
 from __future__ import annotations
 
 import os
+from errno import EACCES
 
 from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
@@ -25,7 +26,7 @@ from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_STOP,
     PTRACE_EVENT_VFORK,
 )
-from syd_pool.tracer.tasks import adopt, executed, forget
+from syd_pool.tracer.tasks import adopt, executed, forget, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ def _on_seccomp(run: Run, tid: int) -> None:
     kind = run.traced.get(nr)
     if kind is None:
         raise Unexpected(f"seccomp stop of thread {tid} at system call {nr}")
+    if run.poisoned and (subject(task.tgid), nr) in run.poisoned:
+        on_verdict(run, task, kind, EACCES, ())
+        return
     submit(run, kind, 1, task, NOTIF.pack(0, tid, 0, nr, arch, 0, *args))
 
 

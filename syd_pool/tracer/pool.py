@@ -12,11 +12,14 @@ from errno import EACCES, EINTR, EIO
 from time import monotonic_ns
 
 from syd_pool.emulate.resume import send_continue
+from syd_pool.emulate.table import IDENTITY
 from syd_pool.linux import notify
+from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
 from syd_pool.linux.sockets import receive_fd, seqpacket_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
+    C_CHROOT,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -30,6 +33,7 @@ from syd_pool.shm.ring import (
     COMPLETIONS,
     DESCRIPTOR,
     EFFECT,
+    F_CHROOTED,
     HEADER,
     INSTALLED,
     NOTIFY,
@@ -43,6 +47,7 @@ from syd_pool.shm.ring import (
     SLOTS,
     W_ANSWERED,
     W_COMPLETED,
+    W_DONE,
     W_GONE,
     W_NUMBER,
     W_PHASE,
@@ -63,6 +68,7 @@ from syd_pool.worker.main import run as run_worker
 POISON_DEATHS = 2
 BOOT_FAILURES = 3
 EXIT_NO_WORKER = 70  # EX_SOFTWARE
+_IDENTITY = frozenset(NR[name] for name in IDENTITY)
 # deaths of a worker's own making; a foreign SIGKILL blames nobody
 _CRASHES = (4, 6, 7, 8, 11, 31)  # ILL, ABRT, BUS, FPE, SEGV, SYS
 
@@ -83,7 +89,14 @@ def spawn_worker(run: Run) -> Worker:
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
     birth.handlers, birth.confine = run.handlers, run.confine
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        for fd in (bell, request.fd, page.fd, ours.detach(), theirs.detach()):
+            os.close(fd)
+        request.close()
+        page.close()
+        raise
     if pid == 0:
         run_worker(birth)
     theirs.close()
@@ -153,15 +166,55 @@ def on_completions(run: Run) -> None:
         flush_backlog(run)
 
 
-def read_completions(run: Run, worker: Worker) -> None:
-    """Act on the completions of one worker, in order."""
+class Lie(Exception):
+    """A worker claims what cannot be (I9, F10).  Says what; it is killed and nothing of it believed."""
+
+
+def read_completions(run: Run, worker: Worker, alive: bool = True) -> None:
+    """Act on the completions of one worker, in order.  alive: False when it has been reaped."""
+    if worker.lied:
+        return
+    try:
+        audit(worker)
+        _read_completions(run, worker)
+    except Lie as lie:
+        worker.lied = True
+        close_worker(run, worker, c.RETIRING)
+        run.log("worker", worker.pid, str(lie), "killed")
+        if alive:
+            kill_worker(run, worker, 0)
+
+
+def audit(worker: Worker) -> None:
+    """Raises Lie when the words of its page cannot be."""
+    words = worker.page.q
+    if not 0 <= words[W_COMPLETED] - worker.read <= COMPLETIONS:
+        raise Lie(f"published {words[W_COMPLETED]} completions where {worker.read} had been read")
+    if words[W_DONE] > worker.head or words[W_TAKEN] > worker.head:
+        raise Lie(f"finished {words[W_DONE]} of {worker.head} slots")
+
+
+def _read_completions(run: Run, worker: Worker) -> None:
     while worker.read < worker.page.q[W_COMPLETED]:
         at = HEADER + worker.read % COMPLETIONS * COMPLETION_SIZE
         record = bytes(worker.page.b[at : at + COMPLETION_SIZE])  # once
         worker.read += 1
         worker.request.q[Q_READ] = worker.read
         kind, errno, index, *words, _ = COMPLETION.unpack(record)
-        _ON[kind](run, worker, index, errno, words)
+        act = _ON.get(kind)
+        if act is None:
+            raise Lie(f"completion of kind {kind:#x}")
+        act(run, worker, index, errno, words)
+
+
+def _own_call(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, int]:
+    """_slot() of a call that this worker may still speak for.  Raises Lie."""
+    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
+        raise Lie(f"speaks for slot {index}, which is not its own")
+    slot = _slot(worker, index)
+    if slot[0] != NOTIFY:
+        raise Lie(f"speaks for slot {index}, which is no call")
+    return slot
 
 
 def _slot(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, int]:
@@ -175,6 +228,21 @@ def _slot(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, int
 def is_notification(worker: Worker, index: int) -> bool:
     """Is slot `index` a call received from a listener (and not a judgement for a stop)?"""
     return _slot(worker, index)[0] == NOTIFY
+
+
+def calls_in_flight(worker: Worker) -> list[int]:
+    """Slots of notifications that a worker holds and has not counted as answered or gone."""
+    return [i for i in worker.in_flight() if is_notification(worker, i) and not is_closed(worker, i)]
+
+
+def balance(run: Run) -> tuple[int, int]:
+    """(calls closed, calls in flight), at one instant although the workers go on."""
+    while True:
+        closed = run.count()
+        waiting = sum(kind == NOTIFY for kind, *_ in run.backlog)
+        in_flight = waiting + sum(len(calls_in_flight(worker)) for worker in run.workers.values())
+        if run.count() == closed:
+            return closed, in_flight
 
 
 def is_closed(worker: Worker, index: int) -> bool:
@@ -193,14 +261,18 @@ def _on_ready(run: Run, worker: Worker, index: int, errno: int, words: list[int]
 
 
 def _on_verdict(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    kind = _slot(worker, index)[0]
+    if not 0 <= index < worker.head or kind == NOTIFY:
+        raise Lie(f"judges slot {index}, which is no stop of its own")
     task = run.held.pop((worker.pid, index), None)
     if task is not None:  # else it died in its stop
-        kind = _slot(worker, index)[0]
         events.on_verdict(run, task, kind, errno, tuple(words[:4]))
 
 
 def _on_may_block(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """It will be in the kernel for long: its untaken slots go elsewhere, and the pool may have to grow."""
+    if _own_call(worker, index)[4] != words[1] or worker.blocked or index < worker.skip:
+        raise Lie("announces a call that is not its own")
     worker.blocked, worker.block_index = words[0], index
     worker.open = False
     rank(run)
@@ -219,8 +291,8 @@ def _on_may_block(run: Run, worker: Worker, index: int, errno: int, words: list[
 
 
 def _on_unblocked(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
-    if worker.blocked != words[0]:
-        return
+    if not worker.blocked or worker.blocked != words[0]:
+        raise Lie("ended a wait that it had not announced")
     worker.blocked = 0
     run.blocks.pop(worker.pid, None)
     worker.open = True
@@ -233,7 +305,9 @@ def _on_interrupted(run: Run, worker: Worker, index: int, errno: int, words: lis
 
     Without ptrace the caller cannot be made to look at its signals, and -ERESTARTSYS would leak: EINTR.
     """
-    _, run_id, _, notification, tid, _, _ = _slot(worker, index)
+    _, run_id, _, notification, tid, _, _ = _own_call(worker, index)
+    if not worker.blocked or worker.blocked != words[0] or worker.block_index != index:
+        raise Lie("was interrupted in a call that it had not announced")
     run.control.q[c.H_INTERRUPTED] += 1
     stopped = run.ptrace and ptrace.interrupt(tid)
     if stopped and (task := run.tasks.get(tid)) is not None:
@@ -247,17 +321,17 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
     """strict: install the descriptor a worker hands over, if the call is its own (I9)."""
     try:
         data, fd = receive_fd(worker.socket, notify.ADDFD.size)
-    except BlockingIOError:
-        return
+    except OSError:
+        data, fd = b"", -1
     if fd < 0:
-        return
+        raise Lie("announced a descriptor and sent none")
     try:
-        _, run_id, _, notification, _, _, _ = _slot(worker, index)
+        _, run_id, _, notification, _, _, _ = _own_call(worker, index)
+        if len(data) != notify.ADDFD.size or run.config.fd_answers != "strict":
+            raise Lie("handed over a descriptor without a call")
         claimed, _, _, _, fd_flags = notify.ADDFD.unpack(data)
-        if claimed != notification or not 0 <= worker.head - index <= SLOTS:
-            run.log("worker", worker.pid, "handed over a descriptor for a call that is not its own", "killed")
-            kill_worker(run, worker, 0)
-            return
+        if claimed != notification or not _installable(fd):
+            raise Lie("handed over a descriptor for a call that is not its own")
         listener = _listener(run, run_id)
         worker.settled = index
         try:
@@ -269,15 +343,31 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
         os.close(fd)
 
 
+def _installable(fd: int) -> bool:
+    """Can a call that opens give this?  Never a socket, and nothing anonymous: a listener, an eventfd, a pidfd."""
+    kind = os.fstat(fd).st_mode & 0o170000
+    return kind not in (0, 0o140000)
+
+
 def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The caller changes its identity: note it, then let the kernel do it."""
-    _, run_id, _, notification, tid, nr, _ = _slot(worker, index)
+    _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
+    if nr not in _IDENTITY:
+        raise Lie(f"has system call {nr} continued")
     task = run.tasks.get(tid)
     if task is not None:
         run.cred_counter += 1
         task.cred_gen = run.cred_counter & 0xFFFFFFFF
     worker.settled = index
     _close(run, lambda: send_continue(_listener(run, run_id), notification, nr))
+
+
+def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """chroot(2) is never performed: whatever is judged from here on finds the file system closed."""
+    _, run_id, _, notification, _, _, _ = _slot(worker, index)
+    run.facts |= F_CHROOTED
+    worker.settled = index
+    answer_value(run, _listener(run, run_id), notification, 0)
 
 
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -293,6 +383,7 @@ _ON = {
     C_INTERRUPTED: _on_interrupted,
     C_DESCRIPTOR: _on_descriptor,
     C_IDENTITY: _on_identity,
+    C_CHROOT: _on_chroot,
     C_EXIT: _on_exit,
 }
 
@@ -302,7 +393,7 @@ _ON = {
 
 def reap_worker(run: Run, worker: Worker, status: int) -> None:
     """A worker has died: answer, finish or dispatch again every call it held (I2, I3)."""
-    read_completions(run, worker)
+    read_completions(run, worker, False)
     retired = not worker.open and worker.request.q[Q_STOP] == 1 and status == 0
     c.change(run.control, worker.index, c.DEAD, monotonic_ns())
     del run.workers[worker.pid]
@@ -311,6 +402,22 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     rank(run)
     words = worker.page.q
     was_ready = words[W_READY] == 1
+    key = _settle_liar(run, worker) if worker.lied else _settle_calls(run, worker, status)
+    if not retired and not run.ended:
+        run.control.q[c.H_DIED] += 1
+    run.slots[worker.index] = None
+    watch.dead_worker(run, worker, status, key)
+    for fd in (worker.bell, worker.page.fd):
+        os.close(fd)
+    worker.socket.close()
+    worker.request.close()
+    worker.page.close()
+    _survive(run, was_ready)
+
+
+def _settle_calls(run: Run, worker: Worker, status: int) -> int:
+    """What a worker held that has told the truth.  Returns the poison key, 0 if no call is to blame."""
+    words = worker.page.q
     run.answered += count_of(words[W_ANSWERED])
     run.gone += count_of(words[W_GONE])
     blame = _crashed(status) or worker.reason != 0
@@ -322,16 +429,27 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
             _settle_call(run, worker, index, blame)
         else:
             again(run, worker, index, 0)
-    if not retired and not run.ended:
-        run.control.q[c.H_DIED] += 1
-    run.slots[worker.index] = None
-    watch.dead_worker(run, worker, status, key)
-    for fd in (worker.bell, worker.page.fd):
-        os.close(fd)
-    worker.socket.close()
-    worker.request.close()
-    worker.page.close()
-    _survive(run, was_ready)
+    return key
+
+
+def _settle_liar(run: Run, worker: Worker) -> int:
+    """What a worker held whose words are worth nothing: every call of its ring that still waits gets EIO.
+
+    How many it had answered cannot be asked, but whatever is in flight nowhere then has been closed.
+    """
+    for pid, index in [key for key in run.held if key[0] == worker.pid]:
+        again(run, worker, index, 0)  # a judgement: another worker makes it
+    elsewhere = {_slot(other, i)[3] for other in run.workers.values() for i in calls_in_flight(other)}
+    elsewhere |= {int.from_bytes(entry[3][:8], "little") for entry in run.backlog}
+    for index in range(max(0, worker.head - SLOTS), worker.head):
+        kind, run_id, _, notification, _, _, _ = _slot(worker, index)
+        listener = _listener(run, run_id) if kind == NOTIFY else -1
+        if kind == NOTIFY and notification not in elsewhere and notify.valid(listener, notification):
+            run.control.q[c.H_EIO] += 1
+            answer_error(run, listener, notification, EIO)
+    closed, in_flight = balance(run)
+    run.answered += run.received - in_flight - closed
+    return 0
 
 
 def _survive(run: Run, was_ready: bool) -> None:
@@ -371,8 +489,13 @@ def _blame(run: Run, worker: Worker, index: int) -> int:
 def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
     """The call a dead worker had in hand, by the phase it had announced."""
     kind, run_id, deaths, notification, tid, nr, tgid = _slot(worker, index)
+    poison = blame and (deaths + 1 >= POISON_DEATHS or (subject(tgid), nr) in run.poisoned)
     if kind != NOTIFY:
-        again(run, worker, index, blame)
+        task = run.held.pop((worker.pid, index), None) if poison else None
+        if task is not None:
+            events.on_verdict(run, task, kind, EACCES, ())
+        else:
+            again(run, worker, index, blame)
         return
     listener = _listener(run, run_id)
     words = worker.page.q
@@ -391,7 +514,7 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         run.control.q[c.H_EIO] += 1
         run.log("outcome", tid, f"worker {worker.pid} died during system call {nr}", "answered EIO")
         answer_error(run, listener, notification, EIO)
-    elif blame and (deaths + 1 >= POISON_DEATHS or (subject(tgid), nr) in run.poisoned):
+    elif poison:
         answer_error(run, listener, notification, EACCES)
     else:
         again(run, worker, index, blame)

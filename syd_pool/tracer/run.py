@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 EXIT_TIMEOUT = 124  # spec 1.16
 EXIT_BUG = 70  # EX_SOFTWARE
 POLLIN, POLLHUP = 1, 16
-WALL_NOHANG = 0x40000000 | os.WNOHANG | 0x20000000  # __WALL, __WNOTHREAD: see wait(2)
+WALL_NOHANG = 0x40000000 | os.WNOHANG | os.WUNTRACED | 0x20000000  # __WALL, __WNOTHREAD: see wait(2)
 RUN_ID = 1
 FAREWELL_MS = 1000
 TICK = 0.5  # seconds between two looks at the monitor and the CPUs we may use
@@ -312,6 +312,8 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
     elif pid == this.monitor_pid:
         if over:
             watch.reap_monitor(this)
+        else:
+            os.kill(pid, SIGKILL)  # stopped: its reaping starts another (G8)
     else:
         events.on_status(this, pid, status_word)
         if over and pid == this.eldest:
@@ -343,8 +345,7 @@ def _finish(this: Run) -> None:
     _kill_tree(this)
     for worker in this.workers.values():
         pool.read_completions(this, worker)
-    outstanding = len(this.backlog) + sum(_calls_in_flight(worker) for worker in this.workers.values())
-    closed = this.count()
+    closed, outstanding = pool.balance(this)
     control[c.H_GONE] = outstanding
     for pid in this.workers:
         os.kill(pid, SIGKILL)
@@ -353,11 +354,6 @@ def _finish(this: Run) -> None:
     if this.received != closed + outstanding:
         os.write(2, b"syd-pool: ledger: received %d, closed %d, cut off %d\n" % (this.received, closed, outstanding))
         this.status = this.status or 70
-
-
-def _calls_in_flight(worker: Worker) -> int:
-    """Notifications a worker holds and has not counted as answered or gone."""
-    return sum(pool.is_notification(worker, i) and not pool.is_closed(worker, i) for i in worker.in_flight())
 
 
 def _kill_tree(this: Run) -> None:

@@ -70,6 +70,7 @@ class Worker:
         "generation",
         "head",
         "index",
+        "lied",
         "open",
         "page",
         "pid",
@@ -101,6 +102,7 @@ class Worker:
         self.skip = self.head  # slots before it that were dispatched elsewhere at the last announcement
         self.settled = -1  # the last slot that the tracer itself answered on this worker's word
         self.runs: set[int] = set()
+        self.lied = False  # it claimed what cannot be: nothing it says counts any more
         self.reason = 0  # why we killed it, monitor.protocol REASON_*
 
     def in_flight(self) -> list[int]:
@@ -152,6 +154,7 @@ class Run:
         self.gone = 0
         self.capped = False
         self.position = 0
+        self.facts = 0  # F_* of shm/ring.py, in every slot from now on
         self.exec_counter = 0
         self.cred_counter = 0
 

@@ -30,6 +30,7 @@ from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigm
 from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
+    C_CHROOT,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -163,6 +164,12 @@ class Caller(Call):
         # The tracer answers, after it has noted it: the caller's next call must not overtake the note.
         self.handed_over = True
         self._complete(C_IDENTITY, 0)
+        raise Gone
+
+    def note_chroot(self) -> None:
+        # The tracer answers: the caller's next call must carry the fact, whichever worker gets it.
+        self.handed_over = True
+        self._complete(C_CHROOT, 0)
         raise Gone
 
     # --- announcing and answering ------------------------------------------------------------------

@@ -211,7 +211,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
             continue
         at = HEADER + taken % SLOTS * SLOT_SIZE
         slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, _ = unpack(slot)
+        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(slot)
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
@@ -224,6 +224,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         caller.tid, caller.tgid = tid, tgid
         caller.nr, caller.args = nr, tuple(args)
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
+        if facts and not caller.rules.chrooted:  # F_CHROOTED, the only one; it never goes away again
+            caller.rules.cut_off()
         if kind == NOTIFY:
             try:
                 handler = table.get(nr) if arch == AUDIT_ARCH_X86_64 else None

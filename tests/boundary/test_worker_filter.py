@@ -17,6 +17,8 @@ import pytest
 
 from syd_pool.boundary import bpf, worker_filter
 from syd_pool.boundary import filter as seccomp
+from syd_pool.emulate.bind import _bind_below
+from syd_pool.emulate.netaddr import unix
 from syd_pool.linux import libc
 from syd_pool.linux.numbers import NR
 
@@ -80,6 +82,7 @@ def work(tmp: str, bell: int, parent: int, tty: int) -> None:
         libc.raw_getxattr(way, b"user.a", at, 9, link)
         libc.raw_listxattr(way, at, 99, link)
         libc.raw_removexattr(way, b"user.a", link)
+    sockets(where)
     assert libc.raw_inotify_add_watch(made, own, 2) == -EINVAL  # not an instance
     again = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_DIRECTORY)
     assert libc.raw_getdents64(again, at, 4096) > 0
@@ -98,6 +101,20 @@ def work(tmp: str, bell: int, parent: int, tty: int) -> None:
         os.close(descriptor)
     assert not os.isatty(tty)
     os.umask(0o22)
+
+
+def sockets(where: bytes) -> None:
+    """What emulate/net.py does with a caller's socket."""
+    here, there = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    fd = libc.openat2(-100, where, os.O_PATH | os.O_CLOEXEC)
+    assert _bind_below(fd, here.fileno(), unix(where + b"/sock")) == 0
+    assert libc.raw_connect(there.fileno(), unix(where + b"/sock")) == 0
+    assert libc.raw_sendmsg(there.fileno(), None, b"x", b"", 0) == 1
+    assert libc.raw_socket_option(here.fileno(), libc.SO_TYPE) == socket.SOCK_DGRAM
+    assert libc.raw_socket_option(here.fileno(), libc.SO_DOMAIN) == socket.AF_UNIX
+    libc.shutdown(here.fileno(), 2)
+    os.unlink(where + b"/sock")
+    os.close(fd)
 
 
 def rare() -> None:
@@ -197,6 +214,11 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "openat2 without cookies": raw("openat2", -100, 0, 0, 24),
     "pidfd_open without cookies": lambda: os.pidfd_open(1),
     "pidfd_getfd without cookies": raw("pidfd_getfd", 0, 0, 0),
+    "bind without cookies": raw("bind", -1, 0, 0),
+    "connect without cookies": raw("connect", -1, 0, 0),
+    "restricting itself without cookies": raw("landlock_restrict_self", -1, 0),
+    "a process of its own": raw("clone", 17, 0, 0, 0, 0),
+    "getsockopt outside its list": lambda: libc.raw_socket_option(-1, 17),
     "set-id without cookies": raw("setfsuid", 0),
     "setting a limit": raw("prlimit64", 0, 7, 1),
     "mount": raw("mount", 0, 0, 0, 0, 0),

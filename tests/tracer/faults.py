@@ -403,7 +403,13 @@ def evil_descriptor() -> None:
 
 def evil_exit() -> None:
     """Ends the run by C_EXIT although no rule says `exit`: a worker may, but the end must be orderly."""
-    _only_first_worker(lambda call: call.complete(C_EXIT, 33))
+
+
+    def evil(call: Caller) -> int:
+        call.complete(C_EXIT, 33)
+        return -13
+
+    _only_first_worker(evil)
 
 
 # --- G9, F9 ----------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from arena import wait_until
@@ -55,11 +54,14 @@ def test_g5_poison_call(bench: Bench, letter: str) -> None:
 
 
 def test_g5_poison_judgement(bench: Bench) -> None:
-    """G5: judging an exec that crashes every worker: two are lost, then the exec is refused."""
+    """G5: judging an exec that crashes every worker: two are lost, then this program executes nothing more;
+    another one does."""
     poison = bench.box / "poison"
     poison.symlink_to("/bin/true")
-    outcome, run = bench.run("poison", ["/bin/sh", "-c", f"{poison}; echo $?; {poison}; echo $?; /bin/true; echo $?"])
-    assert outcome.out.split() == ["126", "126", "0"], (outcome.out, outcome.err)
+    other = "read line; /bin/true; echo other $?"
+    script = f"{poison}; echo $?; {poison}; echo $?; /bin/true; echo $?"
+    outcome, run = bench.run("poison", ["/bin/bash", "-c", f"(/bin/sh -c '{script}'; echo) | ({other}; cat)"])
+    assert outcome.out.split() == ["other", "0", "126", "126"], (outcome.out, outcome.err)
     assert bench.hits == 2
     assert run.event("summary")["workers_died"] == 2
 
@@ -287,7 +289,9 @@ def test_d8_descriptors(bench: Bench, mode: str) -> None:
         outcome = run.finish(60)
     assert outcome.number("bad", -1) == 0, outcome.out
     assert outcome.number("leaked", -1) == 0
-    assert after == before
+    assert {comm: max(counts) for comm, counts in after.items()} == {
+        comm: max(counts) for comm, counts in before.items()
+    }
 
 
 def held(run: Run) -> dict[str, list[int]]:
