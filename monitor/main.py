@@ -369,9 +369,7 @@ class Monitor:
         """While nobody is idle, look soon: is somebody stuck?  Less often while they get on."""
         limit = exhausted(counts, self._config.nproc_max)
         if limit and not self._at_limit:
-            self.log.put(
-                ctx=b"pool", msg=b"every worker is blocked and nproc-max is reached", count=counts.total
-            )
+            self.log.put(ctx=b"pool", msg=b"every worker is blocked and nproc-max is reached", count=counts.total)
         self._at_limit = limit
         if counts.idle or counts.starting or counts.blocked >= counts.total:
             self._grow_at, self._grow_ms = 0, p.GROW_MS

@@ -72,9 +72,7 @@ def worker(page: Ring, index: int, own: Ring | None, now: int) -> dict[str, obje
     return facts
 
 
-def snapshot(
-    page: Ring, pages: Mapping[int, Ring], mine: memoryview, pids: Iterable[int]
-) -> dict[str, object]:
+def snapshot(page: Ring, pages: Mapping[int, Ring], mine: memoryview, pids: Iterable[int]) -> dict[str, object]:
     """Everything: the control page, the workers (`pages`: index to worker page), the monitor, `pids`."""
     now = monotonic_ns()
     used = min(page.q[control.H_SLOTS], control.RECORDS)

@@ -89,7 +89,9 @@ def test_import_direction_can_fail(tmp_path: Path) -> None:
 
 def loaded(code: str) -> set[str]:
     """Top-level modules that are loaded after `code` under `python -I -S`, as a command is started."""
-    program = f"import sys; before=set(sys.modules); sys.path[:0]=[{str(ROOT)!r}]; {code}; print(*(set(sys.modules)-before))"
+    program = (
+        f"import sys; before=set(sys.modules); sys.path[:0]=[{str(ROOT)!r}]; {code}; print(*(set(sys.modules)-before))"
+    )
     out = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     return {name.split(".")[0] for name in out.stdout.split()}
 
@@ -119,17 +121,16 @@ def test_continue_is_built_once() -> None:
     """I5, A2: the flag of CONTINUE appears in one function; its list gives a reason for every call."""
     from syd_pool.emulate.table import CONTINUE
 
-    users = [p.name for p in sources() if "SECCOMP_USER_NOTIF_FLAG_CONTINUE" in p.read_text() and p.parent.name != "linux"]
+    users = [
+        p.name for p in sources() if "SECCOMP_USER_NOTIF_FLAG_CONTINUE" in p.read_text() and p.parent.name != "linux"
+    ]
     assert users == ["resume.py"]
     assert all(reason for reason in CONTINUE.values())
 
 
 def test_the_core_does_not_sleep() -> None:
     """No time.sleep() on the way of a call but the one that waits for the tracer's own time."""
-    sleepers = []
-    for path in sources():
-        if re.search(r"\b\w*sleep\(", path.read_text()):
-            sleepers.append(str(path.relative_to(ROOT)))
+    sleepers = [str(path.relative_to(ROOT)) for path in sources() if re.search(r"\b\w*sleep\(", path.read_text())]
     assert sleepers == ["syd_pool/worker/caller.py"]
 
 

@@ -122,9 +122,7 @@ def print_table(table: dict[str, Any], names: list[str]) -> None:
     for row, cell in table.items():
         figures = [show(cell["medians"][n]) for n in names]
         ratios = [show(cell["ours/native"]), *(show(cell["ours over"][p]) for p in peers)]
-        print(
-            f"{row:22}" + "".join(f"{x:>14}" for x in [*figures, *ratios, show(cell["bar"]), cell["verdict"]])
-        )
+        print(f"{row:22}" + "".join(f"{x:>14}" for x in [*figures, *ratios, show(cell["bar"]), cell["verdict"]]))
 
 
 def arguments() -> argparse.Namespace:
@@ -136,9 +134,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PREFIX", help="repeatable")
     parser.add_argument("--policy", type=Path, default=HERE / "allow.syd-3", help="for us and for syd")
     parser.add_argument("--rounds", type=int, default=0, help="default 5; 3 with --callers")
-    parser.add_argument(
-        "--count", type=int, default=0, help="calls a row, default 5000; 20000 with --callers"
-    )
+    parser.add_argument("--count", type=int, default=0, help="calls a row, default 5000; 20000 with --callers")
     parser.add_argument("--starts", type=int, default=10, help="starts in each round for the row `start`")
     parser.add_argument("--rows", default=",".join(BARS), help="comma list")
     parser.add_argument("--callers", action="store_true", help="callers x workers on a call without work")

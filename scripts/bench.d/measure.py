@@ -110,9 +110,7 @@ def rounds(count: int, one: Callable[[], dict[str, Any]]) -> tuple[list[dict[str
             thrown += 1
             print(f"  round thrown away: {share:.1%} steal", file=sys.stderr)
             if thrown > 2 * count:
-                raise Failed(
-                    f"{thrown} rounds had more than {STEAL_LIMIT:.0%} steal: this machine is too busy"
-                )
+                raise Failed(f"{thrown} rounds had more than {STEAL_LIMIT:.0%} steal: this machine is too busy")
             continue
         kept.append(result)
         print(f"  round {len(kept)} of {count}", file=sys.stderr)
@@ -124,9 +122,7 @@ def quiet_enough(limit: float, force: bool) -> float:
     load = os.getloadavg()[0]
     print(f"load average {load:.2f} (1 min), {len(os.sched_getaffinity(0))} CPUs, Linux {os.uname().release}")
     if load > limit and not force:
-        sys.exit(
-            f"scripts/bench: the load is above {limit}: figures would mean nothing; wait, or use --force"
-        )
+        sys.exit(f"scripts/bench: the load is above {limit}: figures would mean nothing; wait, or use --force")
     return load
 
 

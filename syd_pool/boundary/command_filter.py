@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 UNKNOWN = errno_action(ENOSYS)
 
-# A row of the table that is about some arguments only; the rest of the call is as without the row.
-ONLY_WHEN: dict[str, tuple[Condition, ...]] = {
-    "ptrace": (int_is(0, 0),),  # PTRACE_TRACEME
-    "prctl": (int_is(0, 15),),  # PR_SET_NAME
+# A row of the table that is about some arguments only, any of these; the rest of the call is as without the row.
+ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
+    "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
+    "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
 }
 
 # A row of the table that is not about these: they are as without the row.
@@ -85,7 +85,8 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) 
         if answer is None or (answer == UNKNOWN and name in outright):
             main.append((NR[name], action, ()))
         elif name in ONLY_WHEN:
-            main += [(NR[name], answer, ONLY_WHEN[name]), (NR[name], action, ())]
+            main += [(NR[name], answer, conditions) for conditions in ONLY_WHEN[name]]
+            main.append((NR[name], action, ()))
         elif name in EXCEPT_WHEN:
             main += [(NR[name], action, EXCEPT_WHEN[name]), (NR[name], answer, ())]
         else:
@@ -96,4 +97,4 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) 
 def _covers(rule: Rule, answers: dict[str, int]) -> bool:
     """A row of the table answers just what this guard refuses: then the guard must not outrank it."""
     nr, _, conditions = rule
-    return any(nr == NR[name] and conditions == only and name in answers for name, only in ONLY_WHEN.items())
+    return any(nr == NR[name] and conditions in only and name in answers for name, only in ONLY_WHEN.items())

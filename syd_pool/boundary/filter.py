@@ -165,9 +165,7 @@ def compile_filter(rules: Iterable[Rule], default: int, text: bool = False) -> b
     try:
         import pyseccomp  # 33 ms: it starts ldconfig twice
     except (ImportError, RuntimeError) as error:
-        raise OSError(
-            ELIBACC, f"cannot compile a filter: {error}; install libseccomp2 and pyseccomp"
-        ) from error
+        raise OSError(ELIBACC, f"cannot compile a filter: {error}; install libseccomp2 and pyseccomp") from error
 
     program = pyseccomp.SyscallFilter(default)
     program.set_attr(pyseccomp.Attr.ACT_BADARCH, KILL_PROCESS)

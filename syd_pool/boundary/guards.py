@@ -85,13 +85,9 @@ def _any_bit(argument: int, bits: tuple[int, ...]) -> tuple[tuple[Condition, ...
 
 GUARDS: tuple[Guard, ...] = (
     # Ways around the filter (attacks.md E)
-    Guard(
-        "io_uring_setup io_uring_enter io_uring_register", ENOSYS, "opens files without a call (E1)", "uring"
-    ),
+    Guard("io_uring_setup io_uring_enter io_uring_register", ENOSYS, "opens files without a call (E1)", "uring"),
     # only what installs one: libseccomp asks for the actions there are before it builds a filter
-    Guard(
-        "seccomp", EINVAL, "a nested filter outranks notifications (E6)", "cbpf", ((int_is(0, 0),), (int_is(0, 1),))
-    ),
+    Guard("seccomp", EINVAL, "a nested filter outranks notifications (E6)", "cbpf", ((int_is(0, 0),), (int_is(0, 1),))),
     Guard("prctl", EINVAL, "a nested filter, or strict mode (E6)", "", ((int_is(0, _PR_SET_SECCOMP),),)),
     # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8)
     Guard(
@@ -103,13 +99,9 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard("ptrace", 0, "our own tracing would end; a no-op that succeeds", action=SUCCEED),
     Guard("clone3", ENOSYS, "flags behind a pointer: libc falls back to clone (E4)"),
-    Guard(
-        "clone", EPERM, "a child outside our tracing (E4)", "", _any_bit(0, (_CLONE_UNTRACED, _CLONE_PTRACE))
-    ),
+    Guard("clone", EPERM, "a child outside our tracing (E4)", "", _any_bit(0, (_CLONE_UNTRACED, _CLONE_PTRACE))),
     Guard("clone", EPERM, "another root, user or net than the workers' (E15)", "", _any_bit(0, _NEW)),
-    Guard(
-        "unshare", EPERM, "another root, user or net than the workers'", "", _any_bit(0, (*_NEW, _NEWTIME))
-    ),
+    Guard("unshare", EPERM, "another root, user or net than the workers'", "", _any_bit(0, (*_NEW, _NEWTIME))),
     Guard("setns", EPERM, "another root, user or net than the workers'"),
     Guard("pivot_root", EPERM, "workers resolve in their own root (C6)", "pivot_root", lifted=SUCCEED),
     Guard("chroot", EPERM, "workers resolve in their own root (C6)", "chroot", lifted=SUCCEED),
@@ -121,6 +113,8 @@ GUARDS: tuple[Guard, ...] = (
         "the mount API: paths would mean other files than the rules say (E15)",
     ),
     Guard("open_by_handle_at name_to_handle_at", ENOSYS, "a file without a path (C9)"),
+    # nothing judges what its events hand over, and permission events hold up whoever opens: our workers too (C10)
+    Guard("fanotify_init", EPERM, "its events are descriptors of files that others open"),
     Guard(
         "prctl",
         EINVAL,
@@ -129,9 +123,7 @@ GUARDS: tuple[Guard, ...] = (
         ((int_is(0, _PR_SET_SYSCALL_USER_DISPATCH),),),
     ),
     # Other processes, ours among them (D3, E9)
-    Guard(
-        "process_vm_readv process_vm_writev process_madvise process_mrelease", ENOSYS, "others' memory (E9)"
-    ),
+    Guard("process_vm_readv process_vm_writev process_madvise process_mrelease", ENOSYS, "others' memory (E9)"),
     Guard("kcmp pidfd_getfd", ENOSYS, "others' descriptors (D3)"),
     Guard(
         "prctl",
@@ -178,9 +170,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard("personality", 0, "", "personality", _any_bit(0, _PERSONALITY_KILLS), KILL_PROCESS),
     Guard("settimeofday clock_settime adjtimex clock_adjtime", ENOSYS, "the host's clock", "time"),
     Guard("setrlimit", ENOSYS, "", "prlimit"),
-    Guard(
-        "prlimit64", ENOSYS, "reading is allowed", "prlimit", _any_bit(2, tuple(1 << n for n in range(64)))
-    ),
+    Guard("prlimit64", ENOSYS, "reading is allowed", "prlimit", _any_bit(2, tuple(1 << n for n in range(64)))),
     Guard("syslog", EPERM, "the kernel's log", "syslog"),
     Guard("sync syncfs", 0, "stalls the host; a no-op that succeeds", "sync", action=SUCCEED),
     Guard(
@@ -216,7 +206,7 @@ NATIVE: dict[str, str] = {
     "waiting": (
         "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait "
         "epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime "
-        "timerfd_gettime inotify_init inotify_init1 inotify_rm_watch fanotify_init io_setup "
+        "timerfd_gettime inotify_init inotify_init1 inotify_rm_watch io_setup "
         "io_destroy io_getevents io_pgetevents io_submit io_cancel"
     ),
     "memory": (

@@ -46,9 +46,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-EXIT_TRACER_DIED = (
-    125  # documented: none of spec 1.16, what `timeout` and `docker run` use for "the tool failed"
-)
+EXIT_TRACER_DIED = 125  # documented: none of spec 1.16, what `timeout` and `docker run` use for "the tool failed"
 
 # What the command must find again (spawn.py): dispositions and mask as we were started with.
 IGNORED: frozenset[int] = frozenset()
@@ -79,9 +77,7 @@ def become_tracer() -> None:
     try:
         _keep(pid)
     except BaseException as error:
-        os.write(
-            2, f"syd-pool: the keeper failed, killing the sandbox: {type(error).__name__}: {error}\n".encode()
-        )
+        os.write(2, f"syd-pool: the keeper failed, killing the sandbox: {type(error).__name__}: {error}\n".encode())
         kill_descendants()
     os._exit(EXIT_TRACER_DIED)
 

@@ -30,9 +30,7 @@ def prebuild() -> int:
     """Compile and keep them; returns how many there are.  Raises OSError if the cache cannot be written."""
     from syd_pool.policy import Ruleset
 
-    programs = {
-        id(rules): (rules, KILL_PROCESS) for rules in (keeper_rules(), worker_rules(), worker_rules(False))
-    }
+    programs = {id(rules): (rules, KILL_PROCESS) for rules in (keeper_rules(), worker_rules(), worker_rules(False))}
     for profile in ("off", "fs", "lib", ""):
         for commands in USUAL:
             for options in OPTIONS:

@@ -197,9 +197,7 @@ def prepare(
     made.candidates = [ctypes.c_char_p(file) for file in candidates(command, config.env.get(b"PATH"))]
     made.arguments = (ctypes.c_char_p * (len(argv) + 1))(*argv)
     made.environment = (ctypes.c_char_p * (len(variables) + 1))(*variables)
-    made.limits = [
-        (number, create_string_buffer(_LIMIT.pack(soft, hard), 16)) for number, soft, hard in limits
-    ]
+    made.limits = [(number, create_string_buffer(_LIMIT.pack(soft, hard), 16)) for number, soft, hard in limits]
     made.securebits = _securebits(config.rules)
     made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
     made.ignored = keeper.IGNORED

@@ -232,9 +232,7 @@ def try_openat2() -> str:
     fd = libc.openat2(libc.AT_FDCWD, b"/", os.O_PATH | os.O_CLOEXEC, libc.RESOLVE_NO_SYMLINKS)
     os.close(fd)
     try:
-        os.close(
-            libc.openat2(libc.AT_FDCWD, b"/proc/self", os.O_PATH | os.O_CLOEXEC, libc.RESOLVE_NO_SYMLINKS)
-        )
+        os.close(libc.openat2(libc.AT_FDCWD, b"/proc/self", os.O_PATH | os.O_CLOEXEC, libc.RESOLVE_NO_SYMLINKS))
     except OSError:
         return "a symbolic link was refused"
     raise OSError(EIO, "RESOLVE_NO_SYMLINKS followed a link")
@@ -300,14 +298,10 @@ def try_host() -> str:
 
 PROBES = (
     Probe("system", True, "everything", "use Linux 5.19 or newer on x86_64", try_host),
-    Probe(
-        "libseccomp", True, "no filter can be compiled", "install it (Debian: libseccomp2)", try_libseccomp
-    ),
+    Probe("libseccomp", True, "no filter can be compiled", "install it (Debian: libseccomp2)", try_libseccomp),
     Probe("seccomp listener", True, "no system call can be decided", SETUP, try_listener),
     Probe("seccomp ADDFD", True, "no file can be opened for the command", SETUP, try_addfd),
-    Probe(
-        "seccomp WAIT_KILLABLE_RECV", True, "signals would break calls", "use Linux 5.19", try_wait_killable
-    ),
+    Probe("seccomp WAIT_KILLABLE_RECV", True, "signals would break calls", "use Linux 5.19", try_wait_killable),
     Probe(
         "seccomp FD_SYNC_WAKE_UP",
         False,
@@ -390,9 +384,7 @@ def as_text(results: list[Result]) -> str:
         if not result.ok:
             lines.append(f"{'':8} lost: {probe.lost}")
             lines.append(f"{'':8} to get it: {probe.remedy}")
-    lines.append(
-        "Everything that is needed is there." if complete(results) else "The sandbox cannot work here."
-    )
+    lines.append("Everything that is needed is there." if complete(results) else "The sandbox cannot work here.")
     return "\n".join(lines) + "\n"
 
 

@@ -40,9 +40,7 @@ def bash() -> str:
     for option in OFFERED:
         pattern = "|".join(names_of(option))
         if option.values == "FILE":
-            cases.append(
-                f'        {pattern}) compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;'
-            )
+            cases.append(f'        {pattern}) compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;')
         elif values_of(option):
             words = " ".join(values_of(option))
             cases.append(f"        {pattern}) COMPREPLY=($(compgen -W '{words}' -- \"$word\")); return ;;")
@@ -96,13 +94,9 @@ def zsh() -> str:
         value = ""
         if option.arg:
             action = "_files" if option.values == "FILE" else f"({' '.join(values_of(option))})"
-            value = (
-                f":{option.arg.lower().replace('[', '').replace(']', '')}:{action if option.values else ' '}"
-            )
+            value = f":{option.arg.lower().replace('[', '').replace(']', '')}:{action if option.values else ' '}"
         names = names_of(option)
-        return [
-            f"    '*{name}{'+' if option.arg and len(name) == 2 else ''}[{about}]{value}'" for name in names
-        ]
+        return [f"    '*{name}{'+' if option.arg and len(name) == 2 else ''}[{about}]{value}'" for name in names]
 
     options = " \\\n".join(line for option in OFFERED for line in spec(option))
     verbs = " ".join(f"'{verb}:{about.replace(':', chr(92) + ':')}'" for verb, about in VERBS.items())
@@ -141,9 +135,7 @@ def fish() -> str:
     for verb, about in VERBS.items():
         lines.append(f"complete -c syd-pool -n __fish_use_subcommand -f -a {verb} -d '{about}'")
     for verb, words in OF_VERB.items():
-        lines.append(
-            f"complete -c syd-pool -n '__fish_seen_subcommand_from {verb}' -f -a '{' '.join(words)}'"
-        )
+        lines.append(f"complete -c syd-pool -n '__fish_seen_subcommand_from {verb}' -f -a '{' '.join(words)}'")
     for option in OFFERED:
         parts = [f"-s {option.short}" if option.short else "", f"-l {option.long}" if option.long else ""]
         if option.arg:
@@ -153,9 +145,7 @@ def fish() -> str:
         lines.append(f"complete -c syd-pool -n '__fish_seen_subcommand_from run' {flags} -d '{about}'")
         lines.append(f"complete -c syd {flags} -d '{about}'")
     lines.append("complete -c syd -xa '(__fish_complete_subcommand)'")
-    lines.append(
-        "complete -c syd-pool -n '__fish_seen_subcommand_from run' -xa '(__fish_complete_subcommand)'"
-    )
+    lines.append("complete -c syd-pool -n '__fish_seen_subcommand_from run' -xa '(__fish_complete_subcommand)'")
     return "\n".join(lines) + "\n"
 
 

@@ -169,9 +169,7 @@ class Edits:
 def for_command(env: Mapping[bytes, bytes], edits: Edits) -> dict[bytes, bytes]:
     """The command's environment: `env` without SYD_ variables (but SYD_TEST_*), then the edits of -e."""
     kept = {
-        name: value
-        for name, value in env.items()
-        if not name.startswith(b"SYD_") or name.startswith(PASSED.encode())
+        name: value for name, value in env.items() if not name.startswith(b"SYD_") or name.startswith(PASSED.encode())
     }
     for name in edits.removed:
         kept.pop(name, None)

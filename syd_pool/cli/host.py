@@ -26,12 +26,8 @@ def require(uname: os.uname_result | None = None) -> None:
     """Raise Refused unless this is Linux 5.19 or newer on x86_64."""
     system, _, kernel, _, machine = uname or os.uname()
     if system != "Linux":
-        raise Refused(
-            EOPNOTSUPP, f"{system} is not supported: syd-pool sandboxes with seccomp, which is Linux's"
-        )
+        raise Refused(EOPNOTSUPP, f"{system} is not supported: syd-pool sandboxes with seccomp, which is Linux's")
     if machine != "x86_64":
         raise Refused(EOPNOTSUPP, f"machine {machine} is not supported: only x86_64 is built")
     if release(kernel) < OLDEST:
-        raise Refused(
-            EOPNOTSUPP, f"Linux {kernel} is too old: 5.19 or newer is needed (seccomp WAIT_KILLABLE_RECV)"
-        )
+        raise Refused(EOPNOTSUPP, f"Linux {kernel} is too old: 5.19 or newer is needed (seccomp WAIT_KILLABLE_RECV)")

@@ -39,9 +39,7 @@ class Option:
 
     __slots__ = ("about", "arg", "long", "short", "unbuilt", "values")
 
-    def __init__(
-        self, short: str, long: str, arg: str, about: str, values: str = "", unbuilt: str = ""
-    ) -> None:
+    def __init__(self, short: str, long: str, arg: str, about: str, values: str = "", unbuilt: str = "") -> None:
         self.short = short
         self.long = long
         self.arg = arg
@@ -74,9 +72,7 @@ OPTIONS = (
     Option("l", "login", "", "the same as -f"),
     Option("c", "", "STRING", "run STRING by $SYD_SHELL (default /bin/sh) under profile user"),
     Option("a", "", "ALIAS", "argv[0] of the command"),
-    Option(
-        "e", "", "VAR[=VALUE]", "VAR=VALUE sets, VAR removes, VAR= passes a variable of the command through"
-    ),
+    Option("e", "", "VAR[=VALUE]", "VAR=VALUE sets, VAR removes, VAR= passes a variable of the command through"),
     Option("t", "", "DURATION", "end the run after DURATION (10s, 2m) with status 124; none: no limit"),
     Option("E", "", "MODE", "print the seccomp filters instead of running: bpf or pfc", values="bpf pfc"),
     Option("", "nproc", "N", "start N workers (default: one for each CPU)"),
@@ -88,12 +84,8 @@ OPTIONS = (
         "how opened files reach the command, see docs/usage.md",
         "send two-step strict",
     ),
-    Option(
-        "", "status-fd", "FD", "write JSON lines about the run (started, ready, exec, exit, summary) to FD"
-    ),
-    Option(
-        "", "api", "", "print the run-time interface as JSON", unbuilt="the run-time interface is not built"
-    ),
+    Option("", "status-fd", "FD", "write JSON lines about the run (started, ready, exec, exit, summary) to FD"),
+    Option("", "api", "", "print the run-time interface as JSON", unbuilt="the run-time interface is not built"),
     Option("", "el", "", "print the Emacs Lisp library", unbuilt="the run-time interface is not built"),
     Option("", "sh", "", "print the shell library", unbuilt="the run-time interface is not built"),
 )
@@ -104,11 +96,7 @@ LONG = {option.long: option for option in OPTIONS if option.long}
 
 def unknown(name: str, known: dict[str, Option]) -> Refused:
     """The refusal of an option that does not exist, with the name that was perhaps meant."""
-    near = [
-        o.shown
-        for word, o in known.items()
-        if len(name) > 1 and (word.startswith(name) or name.startswith(word))
-    ]
+    near = [o.shown for word, o in known.items() if len(name) > 1 and (word.startswith(name) or name.startswith(word))]
     tip = f"did you mean {near[0]}?" if near else "see syd-pool run --help"
     dashes = "--" if known is LONG else "-"
     return Refused(EINVAL, f"unknown option {dashes}{name}: {tip}")

@@ -144,9 +144,7 @@ class Builder:
         elif not command and shell:
             command = [self.env["SYD_SHELL"]] if self.env.get("SYD_SHELL") else LOGIN_SHELL
         elif not command and not config.export:
-            raise Refused(
-                EINVAL, "no command given: syd-pool run [options] [--] command; see syd-pool run --help"
-            )
+            raise Refused(EINVAL, "no command given: syd-pool run [options] [--] command; see syd-pool run --help")
         if config.nproc_max and config.nproc_max < config.nproc:
             raise Refused(
                 EINVAL,
@@ -202,9 +200,7 @@ def usage(program: str) -> str:
     lines = [f"  {f'{o.shown} {o.arg}':24} {o.about}" for o in OPTIONS if not o.unbuilt]
     unbuilt = ", ".join(o.shown for o in OPTIONS if o.unbuilt)
     table = "\n".join(lines)
-    return f"{HELP_HEAD}\n{table}\n\nNot built yet, refused by name: {unbuilt}\n{HELP_TAIL}".format(
-        usage=command
-    )
+    return f"{HELP_HEAD}\n{table}\n\nNot built yet, refused by name: {unbuilt}\n{HELP_TAIL}".format(usage=command)
 
 
 def markdown() -> str:

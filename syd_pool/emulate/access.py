@@ -12,7 +12,7 @@ from errno import EACCES, EINVAL, ENOENT
 from syd_pool.emulate.call import AT_FDCWD
 from syd_pool.emulate.paths import HOW_FOLLOW, plain
 from syd_pool.emulate.quick import quick
-from syd_pool.emulate.stat import find_flags, optional_path
+from syd_pool.emulate.stat import find_flags
 from syd_pool.linux.libc import (
     AT_EACCESS,
     AT_EMPTY_PATH,
@@ -44,7 +44,7 @@ def faccessat2(call: Call) -> int:
     mode, flags = call.int(2), call.int(3)
     if mode & ~7 or flags & ~_FLAGS:
         return -EINVAL
-    return _access(call, call.fd(0), optional_path(call, 1, flags), mode, flags)
+    return _access(call, call.fd(0), call.string(call.args[1]), mode, flags)
 
 
 def _access(call: Call, dirfd: int, path: bytes, mode: int, flags: int) -> int:

@@ -129,7 +129,11 @@ class Call:
         raise NotImplementedError
 
     def install(self, fd: builtins.int, flags: builtins.int) -> None:
-        """Answer with `fd` as a new descriptor of the caller (flags: O_CLOEXEC or 0) and close ours."""
+        """Answer with `fd` as a new descriptor of the caller and close ours.
+
+        flags: of open(2), O_CLOEXEC counts; with an access mode in them ours is closed before the answer, so
+        that the caller may write, close and execute the file at once (else ETXTBSY).
+        """
         raise NotImplementedError
 
     def note_identity(self) -> None:

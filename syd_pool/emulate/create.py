@@ -57,5 +57,5 @@ def _make(call: Call, directory: int, name: bytes, how: int, mode: int) -> int |
     os.umask(0)
     if fd < 0:
         return fd
-    call.install(fd, how & os.O_CLOEXEC)
+    call.install(fd, how & (os.O_CLOEXEC | _ACCMODE))
     return None

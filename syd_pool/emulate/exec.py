@@ -22,12 +22,11 @@ on all (btrfs subvolumes and overlayfs before Linux 6.8 show another device), he
 from __future__ import annotations
 
 import os
-from errno import EACCES, EINVAL, EIO, ELOOP
+from errno import EACCES, EINVAL, EIO, ELOOP, ENOEXEC
 from stat import S_ISLNK, S_ISREG
-from struct import Struct
-from struct import error as struct_error
 from time import time_ns
 
+from syd_pool.emulate import program
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
 from syd_pool.emulate.judge import SIGKILL, act, send_signal
 from syd_pool.linux.libc import (
@@ -46,14 +45,12 @@ if TYPE_CHECKING:
     from syd_pool.emulate.call import Call, Found
 
     File = tuple[int, int]  # (st_dev, st_ino)
-    Needs = tuple[bytes | None, bytes | None]  # interpreter of a script, loader of an ELF file
+    Needs = tuple[bytes | None, bytes | None, int]  # interpreter of a script, loader of an ELF file, form
 
 _NR_EXECVEAT = NR["execveat"]
 _NR_MMAP, _NR_MUNMAP = NR["mmap"], NR["munmap"]
 
-HEAD = 256  # BINPRM_BUF_SIZE of <linux/binfmts.h>: what the kernel reads to tell formats apart
 MOST_SCRIPTS = 5  # exec_binprm() in fs/exec.c: one more is ELOOP
-PATH_MAX = 4096
 
 
 class ExecVerdict:
@@ -112,9 +109,12 @@ def _judge(call: Call, verdict: ExecVerdict) -> None:
     for depth in range(MOST_SCRIPTS + 1):
         status = _approve(call, found) if not depth else _approve_needed(call, found)
         verdict.exe = status.st_dev, status.st_ino
+        interpreter, loader, form = _needs(call, found, status)
+        _judge_form(call, found.path, form)
         if verdict.check:  # the kernel, too, looks at the file alone
+            if not form and os.access(b"/proc/self/fd/%d" % found.fd, os.X_OK, effective_ids=True):
+                raise OSError(ENOEXEC, os.strerror(ENOEXEC), found.path)  # as syd; the kernel would not look
             return
-        interpreter, loader = _needs(call, found, status)
         if interpreter is None:
             if loader is not None:
                 status = _approve_needed(call, _open_exec(call, loader))
@@ -168,6 +168,32 @@ def _approve(call: Call, found: Found) -> os.stat_result:
     return status
 
 
+# What a file may be -> the options that refuse it when they are set (syd(2)); the second half when they are not.
+_FORMS = (
+    (program.SCRIPT, "trace/deny_exec_script", True),
+    (program.ELF32, "trace/deny_exec_elf32", True),
+    (program.DYNAMIC, "trace/deny_exec_elf_dynamic", True),
+    (program.STATIC, "trace/deny_exec_elf_static", True),
+    (program.LIBRARY, "trace/allow_unsafe_exec_ldso", False),
+    (program.FIXED, "trace/allow_unsafe_exec_nopie", False),
+    (program.STACK, "trace/allow_unsafe_exec_stack", False),
+)
+
+
+def _judge_form(call: Call, path: bytes, form: int) -> None:
+    """Refuse what the options do not let be executed.  Raises OSError."""
+    for bit, option, when in _FORMS:
+        if form & bit and bool(call.rules.option(option)) is when:
+            tip = f"configure `{option}:{int(not when)}'".encode()
+            call.log(
+                [
+                    ("level", b"warn"), ("ctx", b"check_elf"), ("msg", program.NAMES[bit]), ("path", path),
+                    ("pid", call.tid), ("tgid", call.tgid), ("tip", tip),
+                ]
+            )  # fmt: skip
+            raise OSError(EACCES, os.strerror(EACCES), path)
+
+
 def _refuse_memfd(call: Call, path: bytes) -> None:
     """A file made of memory has no path that a rule could name: refused unless it was opted into (E11)."""
     if path.startswith(b"/memfd:"):
@@ -209,72 +235,13 @@ def _read_needs(call: Call, found: Found) -> Needs:
         call.log([("ctx", b"exec"), ("msg", b"unreadable program"), ("path", found.path), ("pid", call.tid)])
         raise OSError(error.errno or EACCES, "unreadable program", found.path) from None
     try:
-        head = os.pread(fd, HEAD, 0)
+        head = os.pread(fd, program.HEAD, 0)
         if head[:2] == b"#!":
-            return script_interpreter(head), None
-        return None, elf_loader(fd, head)
+            return program.script_interpreter(head), None, program.SCRIPT
+        loader, form = program.elf(fd, head)
+        return None, loader, form
     finally:
         os.close(fd)
-
-
-def script_interpreter(head: bytes) -> bytes | None:
-    """The interpreter's path in a #! line as load_script() in fs/binfmt_script.c cuts it.
-
-    None: not a script the kernel would run (ENOEXEC).
-    """
-    head = head.ljust(HEAD, b"\0")
-    nul = head.find(b"\0")
-    end = head.find(b"\n", 0, nul if nul >= 0 else HEAD)
-    if end < 0:
-        rest = head[2:].lstrip(b" \t")
-        if not rest or not any(c in rest for c in (b" ", b"\t", b"\0")):
-            return None  # all blank, or the path is cut by the end of the buffer
-        end = HEAD - 1
-    line = head[2:end].strip(b" \t")
-    if not line:
-        return None
-    for blank in (b" ", b"\t", b"\0"):
-        line = line.partition(blank)[0]
-    return line
-
-
-# elf(5).  Class -> (e_phoff's place and format, e_phentsize's place), program header, its fields' places
-_ELF64 = (Struct("<Q"), 32, 54, Struct("<IIQQQQQQ"), 2, 5)
-_ELF32 = (Struct("<I"), 28, 42, Struct("<IIIIIIII"), 1, 4)
-_HALVES = Struct("<HH")
-_PT_INTERP = 3
-_MOST_HEADERS = 65536  # load_elf_phdrs() in fs/binfmt_elf.c: more bytes are ENOEXEC
-
-
-def elf_loader(fd: int, head: bytes) -> bytes | None:
-    """PT_INTERP of the ELF file open as `fd`, whose first bytes are `head`.
-
-    None: it has none, or the kernel would not run the file (ENOEXEC).
-    """
-    layout = {b"\x7fELF\x02\x01": _ELF64, b"\x7fELF\x01\x01": _ELF32}.get(head[:6])
-    if layout is None:
-        return None
-    word, offset_at, size_at, header, offset, size = layout
-    try:
-        (table,) = word.unpack_from(head, offset_at)
-        entry_size, entries = _HALVES.unpack_from(head, size_at)
-        if entry_size != header.size or not 0 < entries * entry_size <= _MOST_HEADERS:
-            return None
-        for fields in header.iter_unpack(os.pread(fd, entries * entry_size, table)):
-            if fields[0] == _PT_INTERP:
-                return _name_at(fd, fields[offset], fields[size])
-    except (struct_error, OverflowError):  # shorter than it says
-        return None
-    return None
-
-
-def _name_at(fd: int, offset: int, size: int) -> bytes | None:
-    if not 2 <= size <= PATH_MAX:
-        return None
-    name = os.pread(fd, size, offset)
-    if len(name) != size or name[-1]:
-        return None
-    return name.partition(b"\0")[0]
 
 
 # --- after ---------------------------------------------------------------------------------------

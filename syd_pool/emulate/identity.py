@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def changed(call: Call) -> None:
     """setuid(2), setgid(2), setgroups(2), capset(2) and their kin.
 
-    The tracer notes it and lets the kernel perform the call on the caller itself; from its next call on the worker reads the
-    caller's identity anew and acts with it (design.md section 4).
+    The tracer notes it and lets the kernel perform the call on the caller itself; from its next call on
+    a worker reads the caller's identity anew and acts with it (docs/design.md).
     """
     call.note_identity()

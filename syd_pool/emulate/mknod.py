@@ -1,8 +1,8 @@
 """mknod(2), mknodat(2): the category is that of what is made.
 
-    regular file  create      block device      mkbdev
-    FIFO          mkfifo      character device  mkcdev
-    socket        net/bind, on its path: a name that others connect to (EADDRNOTAVAIL when denied)
+regular file  create      block device      mkbdev
+FIFO          mkfifo      character device  mkcdev
+socket        net/bind, on its path: a name that others connect to (EADDRNOTAVAIL when denied)
 """
 
 from __future__ import annotations

@@ -117,10 +117,12 @@ def _aim_ip(call: Call, own: int, domain: int, raw: bytes, use: int) -> tuple[by
         if raw[_SCOPE] and not call.rules.option("trace/allow_unsafe_ipv6_scope"):
             raw = raw[: _SCOPE.start] + bytes(len(raw[_SCOPE])) + raw[_SCOPE.stop :]
     else:
-        raise fail(EINVAL if family in (AF_INET, AF_INET6) else EAFNOSUPPORT)
-    if not call.rules.option("trace/allow_unsafe_any_addr"):
-        host = _not_any(host, use)
-    raw = raw[:begin] + host + raw[begin + len(host) :]
+        short = len(raw) < (_IN6_SIZE if domain == AF_INET6 else _IN_SIZE)
+        raise fail(EINVAL if short or family in (AF_INET, AF_INET6) else EAFNOSUPPORT)
+    if not call.rules.option("trace/allow_unsafe_any_addr") and (instead := _not_any(host, use)) != host:
+        # inet_bind() takes AF_UNSPEC for the any address only
+        raw = family.to_bytes(2, "little") + raw[2:begin] + instead + raw[begin + len(host) :]
+        host = instead
     return raw, text(host, int.from_bytes(raw[2:4], "big"))
 
 

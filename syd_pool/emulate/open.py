@@ -134,9 +134,7 @@ def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: i
     return _existing(call, found.fd, found.path, flags, mode)
 
 
-def _open_or_create(
-    call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int
-) -> int | None:
+def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
     how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | resolve << RESOLVE_SHIFT
     for _ in range(_MOST_RACES):
         found = call.entry(call, dirfd, path, how)
@@ -182,7 +180,7 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         fd = _open_special(call, held, kind, status.st_rdev, how, flags & O_PATH)
     if fd < 0:
         return fd
-    call.install(fd, flags & O_CLOEXEC)
+    call.install(fd, flags & (O_CLOEXEC | O_ACCMODE if S_ISREG(kind) else O_CLOEXEC))
     return None
 
 

@@ -25,7 +25,7 @@ from struct import Struct
 from syd_pool.emulate import control, netaddr
 from syd_pool.emulate.netaddr import SEND, UNNAMED, aim, fail
 from syd_pool.emulate.sockets import MSG_DONTWAIT, judge, may_wait, socket_of
-from syd_pool.linux.libc import SO_TYPE, pidfd_open, pidfd_send_signal, raw_sendmsg, raw_socket_option
+from syd_pool.linux.libc import SO_TYPE, pidfd_open_task, pidfd_send_signal, raw_sendmsg, raw_socket_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MSG_EOR, MSG_NOSIGNAL, MSG_ZEROCOPY, MSG_FASTOPEN = 0x80, 0x4000, 0x4000000, 0x20000000
 SIGPIPE = 13
-PIDFD_THREAD = os.O_EXCL  # Linux 6.9
 
 _MSGHDR = Struct("Qi4xQQQQi4x")  # name, namelen, iov, iovlen, control, controllen, flags
 _MMSGHDR_SIZE, _MSG_LEN = 64, 56
@@ -244,12 +243,7 @@ def _gather(call: Call, segments: Segments, skip: int, size: int) -> bytes:
 
 def _raise_sigpipe(call: Call) -> None:
     """SIGPIPE for the calling thread, as the kernel's send_sig(); before Linux 6.9 for its process."""
-    try:
-        pidfd = pidfd_open(call.tid, PIDFD_THREAD)
-    except OSError as error:
-        if error.errno != EINVAL:
-            raise
-        pidfd = pidfd_open(call.tgid)
+    pidfd = pidfd_open_task(call.tid, call.tgid)
     try:
         call.valid()
         pidfd_send_signal(pidfd, SIGPIPE)

@@ -26,6 +26,7 @@ NOTIFY, TRACE, UNBUILT = "notify", "trace", "unbuilt"
 _STAT = ("stat", "walk")
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
 _EXEC = ("exec", "walk", "stat")
+_FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "elf_static", "script"))
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
 _NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat")
@@ -124,11 +125,12 @@ CONTINUE: dict[str, str] = {
     "setfsgid": "registers only",
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
+    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
 
 # Calls after which the caller may have another identity (B7).  They are noted and continued.
 IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
-            "setgroups", "capset")  # fmt: skip
+            "setgroups", "capset", "prctl")  # fmt: skip
 
 
 def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
@@ -138,11 +140,12 @@ def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
     """
     enabled = rules.enabled
     guard = not rules.option("trace/allow_unsafe_magiclinks")
+    forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
-        if not categories or any(c in enabled for c in categories):
+        if not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
             yield row
         elif guard and how == NOTIFY and categories is _OPEN:
             yield row  # magic links of other processes are guarded even with every category off

@@ -4,7 +4,7 @@ Two kinds.  Plain functions raise OSError with the errno and the path, as `os` d
 named `raw_*` return the result or -errno and raise nothing: they are for the way of a call, where
 an exception costs more than the system call.  Only what `os` lacks, or does at a higher price, is here.
 
-Imports only ctypes, os and struct: this module is loaded in front of every command.
+Imports only ctypes, errno, os and struct: this module is loaded in front of every command.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import CFUNCTYPE, addressof, c_char_p, c_long, create_string_buffer, get_errno
+from errno import EINVAL
 from struct import Struct
 
 from syd_pool.linux.numbers import NR
@@ -26,6 +27,7 @@ AT_EXECVE_CHECK = 0x10000
 
 O_PATH = os.O_PATH
 O_TMPFILE = os.O_TMPFILE
+PIDFD_THREAD = os.O_EXCL  # Linux 6.9
 O_LARGEFILE = 0o100000  # what the kernel shows; os.O_LARGEFILE is 0 on x86_64
 
 RESOLVE_NO_XDEV = 0x01
@@ -119,7 +121,8 @@ _liov, _riov = addressof(_liov_buffer), addressof(_riov_buffer)
 # 0 in every other process.
 COOKIED = frozenset(
     ("openat2", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setfsuid", "setfsgid", "setgroups", "setresuid",
-     "setresgid", "capset", "bind", "connect", "shutdown", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
+     "setresgid", "capset", "bind", "connect", "shutdown", "landlock_create_ruleset", "landlock_add_rule",
+     "landlock_restrict_self")
 )  # fmt: skip
 _cookie_one = _cookie_two = 0
 
@@ -436,6 +439,16 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
 def pidfd_open(pid: int, flags: int = 0) -> int:
     """pidfd_open(2), which os.pidfd_open makes without a worker's cookies.  Raises OSError."""
     return syscall("pidfd_open", pid, flags)
+
+
+def pidfd_open_task(tid: int, tgid: int) -> int:
+    """A pidfd of one thread; before Linux 6.9, which has none, of its thread group.  Raises OSError."""
+    try:
+        return pidfd_open(tid, PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+    return pidfd_open(tgid)
 
 
 def pidfd_send_signal(pidfd: int, sig: int) -> None:

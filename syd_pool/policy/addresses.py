@@ -6,9 +6,7 @@ They are checked here when they are read, and kept as text; network.py compiles 
 from __future__ import annotations
 
 ALIASES = frozenset(
-    name + version
-    for name in ("any", "loopback", "linklocal", "local", "multicast")
-    for version in ("", "4", "6")
+    name + version for name in ("any", "loopback", "linklocal", "local", "multicast") for version in ("", "4", "6")
 )
 
 # <linux/netlink.h>, the families as syd names them

@@ -70,9 +70,7 @@ def _variable(rules: Ruleset, text: str, dollar: int) -> tuple[str, int]:
 
 def _must(name: str, value: str | None) -> str:
     if value is None:
-        raise BadRule(
-            EINVAL, f"environment variable `{name}' is not set", f"set it or write ${{{name}:-default}}"
-        )
+        raise BadRule(EINVAL, f"environment variable `{name}' is not set", f"set it or write ${{{name}:-default}}")
     return value
 
 

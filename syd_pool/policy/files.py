@@ -81,9 +81,7 @@ def _names(name: str) -> list[str]:
 
 def _profile(rules: Ruleset, name: str, around: tuple[str, ...]) -> None:
     if name in UNBUILT:
-        raise BadRule(
-            EOPNOTSUPP, f"profile `{name}' is not built yet", f"profiles are {', '.join(available())}"
-        )
+        raise BadRule(EOPNOTSUPP, f"profile `{name}' is not built yet", f"profiles are {', '.join(available())}")
     if name in around:
         raise BadRule(ELOOP, f"profile `{name}' includes itself")
     with open(os.path.join(PROFILES, name + SUFFIX), encoding="utf-8") as file:
@@ -140,9 +138,7 @@ def _read(fd: int, path: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadRule(
-            EILSEQ, "is not UTF-8", "configuration files are UTF-8 text", f"{path}:{line}"
-        ) from None
+        raise BadRule(EILSEQ, "is not UTF-8", "configuration files are UTF-8 text", f"{path}:{line}") from None
 
 
 def _lines(rules: Ruleset, text: str, path: str, place: Place) -> None:

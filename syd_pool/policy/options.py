@@ -50,10 +50,6 @@ _LIFTED = (
 _ASKED = {
     "allow_safe_bind": "a bind(2) cannot add a rule for all workers yet; allow the address by allow/net/connect+",
     "deny_dotdot": "`..` in paths is not refused yet",
-    "deny_exec_elf32": "executables are not looked into yet",
-    "deny_exec_elf_dynamic": "executables are not looked into yet",
-    "deny_exec_elf_static": "executables are not looked into yet",
-    "deny_exec_script": "executables are not looked into yet",
     "deny_tsc": "the time stamp counter is not guarded yet",
     "deny_vdso": "the vDSO is not removed yet",
     "force_cloexec": "descriptors are not forced to close on exec yet",
@@ -74,7 +70,6 @@ _PROXY = "the proxy is not built yet"
 _PTY = "the terminal is not replaced yet"
 _IPC = "the control socket is not built yet"
 _CRYPT = "encryption is not built"
-_SEGV = "SegvGuard is not built yet; it is off as if by segvguard/expiry:0"
 
 
 def _table() -> dict[str, Row]:
@@ -97,6 +92,10 @@ def _table() -> dict[str, Row]:
 
 
 _SINGLE: dict[str, Row] = {
+    "trace/deny_exec_elf32": (BOOL, False, BUILT, ""),
+    "trace/deny_exec_elf_dynamic": (BOOL, False, BUILT, ""),
+    "trace/deny_exec_elf_static": (BOOL, False, BUILT, ""),
+    "trace/deny_exec_script": (BOOL, False, BUILT, ""),
     "trace/exit_wait_all": (BOOL, False, BUILT, ""),
     "trace/memory_access": (MEMORY, 2, BUILT, ""),
     "trace/sync_seccomp": (BOOL, True, BUILT, ""),
@@ -135,9 +134,9 @@ _SINGLE: dict[str, Row] = {
     "pid/max": (UINT, 0, ASKS, "process limits are not built yet"),
     "rlimit/nice": (NICE, None, ASKS, _LIMITS),
     "tpe/gid": (UINT, None, ASKS, _TPE),
-    "segvguard/expiry": (DURATION, 0.0, ASKS, _SEGV),
-    "segvguard/suspension": (DURATION, 600.0, ASKS, _SEGV),
-    "segvguard/maxcrashes": (BYTE, 5, ASKS, _SEGV),
+    "segvguard/expiry": (DURATION, 120.0, BUILT, ""),
+    "segvguard/suspension": (DURATION, 600.0, BUILT, ""),
+    "segvguard/maxcrashes": (BYTE, 5, BUILT, ""),
     "crypt/key": (TEXT, None, ASKS, _CRYPT),
     "crypt/key/enc": (TEXT, None, ASKS, _CRYPT),
     "crypt/key/mac": (TEXT, None, ASKS, _CRYPT),
@@ -289,7 +288,7 @@ VALUES: dict[int, tuple[Callable[[str], Value], bool]] = {
     MEMORY: (lambda t: whole(t, 0, 2), False),
     NAMESPACES: (namespaces, False),
     SIGNED: (lambda t: whole(t, -(2**63), 2**63 - 1), True),
-    BYTE: (lambda t: whole(t, 0, 255), False),
+    BYTE: (lambda t: whole(t, 1, 255), False),
 }
 
 

@@ -15,7 +15,7 @@ from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
 from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
 from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE
-from syd_pool.tracer import ptrace
+from syd_pool.tracer import ptrace, segvguard
 from syd_pool.tracer.dispatch import submit
 from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_CLONE,
@@ -74,6 +74,8 @@ def on_status(run: Run, tid: int, status: int) -> None:
     elif event == PTRACE_EVENT_SECCOMP:
         _on_seccomp(run, tid)
     elif event == PTRACE_EVENT_EXIT:
+        if EXEC in run.traced.values():
+            segvguard.note_end(run, tid)
         ptrace.cont(tid)
     else:
         from syd_pool.tracer.diagnose import describe
@@ -152,10 +154,18 @@ def _verify(run: Run, task: Task, kind: int) -> None:
 
 
 def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...]) -> None:
-    """A worker has judged a tracee that waits in its stop."""
+    """A worker has judged a tracee that waits in its stop.
+
+    A leader whose sibling has executed is gone without an event, and its id is now that of the new program,
+    which waits for another verdict: the old one must not let it go.
+    """
+    if run.tasks.get(task.tid) is not task:
+        return
     task.held = 0
     tid = task.tid
     if kind in (EXEC, CHDIR):
+        if kind == EXEC and run.suspended and not errno:
+            errno = segvguard.refusal(run, task, words)
         if errno:
             ptrace.refuse(tid, errno)
             ptrace.cont(tid)

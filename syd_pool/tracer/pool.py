@@ -61,7 +61,7 @@ from syd_pool.shm.ring import (
 from syd_pool.tracer import events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.state import Run, Worker
-from syd_pool.tracer.tasks import subject
+from syd_pool.tracer.tasks import adopt, note_identity, subject
 from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
@@ -69,6 +69,7 @@ POISON_DEATHS = 2
 BOOT_FAILURES = 3
 EXIT_NO_WORKER = 70  # EX_SOFTWARE
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
+_CHROOT = NR["chroot"]
 # deaths of a worker's own making; a foreign SIGKILL blames nobody
 _CRASHES = (4, 6, 7, 8, 11, 31)  # ILL, ABRT, BUS, FPE, SEGV, SYS
 
@@ -143,6 +144,8 @@ def retire_worker(run: Run, worker: Worker) -> None:
 
 def kill_worker(run: Run, worker: Worker, reason: int) -> None:
     """End a worker that is stuck; its calls are dealt with when it is reaped."""
+    if worker.reason:
+        return  # the monitor asks at every tick until it is reaped
     worker.reason = reason
     os.kill(worker.pid, SIGKILL)
     run.control.q[c.H_KILLED] += 1
@@ -178,11 +181,16 @@ def read_completions(run: Run, worker: Worker, alive: bool = True) -> None:
         audit(worker)
         _read_completions(run, worker)
     except Lie as lie:
-        worker.lied = True
-        close_worker(run, worker, c.RETIRING)
-        run.log("worker", worker.pid, str(lie), "killed")
-        if alive:
-            kill_worker(run, worker, 0)
+        _disbelieve(run, worker, str(lie), alive)
+
+
+def _disbelieve(run: Run, worker: Worker, what: str, alive: bool) -> None:
+    """It dies, and nothing it said counts: _settle_liar() when it is reaped."""
+    worker.lied = True
+    close_worker(run, worker, c.RETIRING)
+    run.log("worker", worker.pid, what, "killed")
+    if alive:
+        kill_worker(run, worker, 0)
 
 
 def audit(worker: Worker) -> None:
@@ -192,6 +200,9 @@ def audit(worker: Worker) -> None:
         raise Lie(f"published {words[W_COMPLETED]} completions where {worker.read} had been read")
     if words[W_DONE] > worker.head or words[W_TAKEN] > worker.head:
         raise Lie(f"finished {words[W_DONE]} of {worker.head} slots")
+    answered = count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+    if answered > worker.head:
+        raise Lie(f"answered {answered} of {worker.head} calls")
 
 
 def _read_completions(run: Run, worker: Worker) -> None:
@@ -236,13 +247,46 @@ def calls_in_flight(worker: Worker) -> list[int]:
 
 
 def balance(run: Run) -> tuple[int, int]:
-    """(calls closed, calls in flight), at one instant although the workers go on."""
-    while True:
-        closed = run.count()
-        waiting = sum(kind == NOTIFY for kind, *_ in run.backlog)
-        in_flight = waiting + sum(len(calls_in_flight(worker)) for worker in run.workers.values())
-        if run.count() == closed:
-            return closed, in_flight
+    """(calls closed, calls in flight): together what was received, although the workers go on meanwhile."""
+    closed = run.answered + run.gone
+    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog)
+    for worker in run.workers.values():
+        words = worker.page.q
+        while True:  # until nothing moved while we looked: one worker's call takes longer than this
+            before = words[W_ANSWERED], words[W_GONE], words[W_DONE]
+            held = len(calls_in_flight(worker))
+            if (words[W_ANSWERED], words[W_GONE], words[W_DONE]) == before:
+                break
+        closed += count_of(before[0]) + count_of(before[1])
+        in_flight += held
+    return closed, in_flight
+
+
+def find_omission(run: Run) -> None:
+    """A worker that has finished a call and not answered it: whoever made it still waits (F10).
+
+    Called now and then; costs nothing while the ledger balances.
+    """
+    if run.ended or sum(balance(run)) == run.received:
+        return
+    for worker in list(run.workers.values()):
+        done = worker.page.q[W_DONE]
+        read_completions(run, worker)  # what it has handed to us was published before `done`
+        for index in range(max(0, worker.head - SLOTS), min(done, worker.head)):
+            kind, run_id, _, notification, _, _, _ = _slot(worker, index)
+            if kind == NOTIFY and notification not in _waiting_for(run) and _valid(run, run_id, notification):
+                _disbelieve(run, worker, f"finished slot {index} without an answer", True)
+                break
+
+
+def _valid(run: Run, run_id: int, notification: int) -> bool:
+    return notify.valid(_listener(run, run_id), notification)
+
+
+def _waiting_for(run: Run) -> set[int]:
+    """Notifications that somebody is at, or that wait for room."""
+    held = {_slot(worker, i)[3] for worker in run.workers.values() for i in calls_in_flight(worker)}
+    return held | {int.from_bytes(entry[3][:8], "little") for entry in run.backlog}
 
 
 def is_closed(worker: Worker, index: int) -> bool:
@@ -354,17 +398,16 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
-    task = run.tasks.get(tid)
-    if task is not None:
-        run.cred_counter += 1
-        task.cred_gen = run.cred_counter & 0xFFFFFFFF
+    note_identity(run, adopt(run, tid))
     worker.settled = index
     _close(run, lambda: send_continue(_listener(run, run_id), notification, nr))
 
 
 def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """chroot(2) is never performed: whatever is judged from here on finds the file system closed."""
-    _, run_id, _, notification, _, _, _ = _slot(worker, index)
+    _, run_id, _, notification, _, nr, _ = _own_call(worker, index)
+    if nr != _CHROOT:
+        raise Lie(f"has system call {nr} answered as chroot")
     run.facts |= F_CHROOTED
     worker.settled = index
     answer_value(run, _listener(run, run_id), notification, 0)
@@ -372,7 +415,7 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
 
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """Action `exit`: the run ends with the errno."""
-    run.status, run.ended = errno, True
+    run.status, run.ended, run.reason = errno, True, "policy"
 
 
 _ON = {
@@ -437,16 +480,18 @@ def _settle_liar(run: Run, worker: Worker) -> int:
 
     How many it had answered cannot be asked, but whatever is in flight nowhere then has been closed.
     """
-    for pid, index in [key for key in run.held if key[0] == worker.pid]:
+    for _, index in [key for key in run.held if key[0] == worker.pid]:
         again(run, worker, index, 0)  # a judgement: another worker makes it
-    elsewhere = {_slot(other, i)[3] for other in run.workers.values() for i in calls_in_flight(other)}
-    elsewhere |= {int.from_bytes(entry[3][:8], "little") for entry in run.backlog}
+    elsewhere = _waiting_for(run)
+    words = worker.page.q
+    in_hand = words[W_TAKEN] - 1
+    if words[W_PHASE] == in_hand << 8 | DESCRIPTOR and 0 <= in_hand < worker.head and not is_closed(worker, in_hand):
+        _unknown(run, _slot(worker, in_hand)[6])
     for index in range(max(0, worker.head - SLOTS), worker.head):
         kind, run_id, _, notification, _, _, _ = _slot(worker, index)
-        listener = _listener(run, run_id) if kind == NOTIFY else -1
-        if kind == NOTIFY and notification not in elsewhere and notify.valid(listener, notification):
+        if kind == NOTIFY and notification not in elsewhere and _valid(run, run_id, notification):
             run.control.q[c.H_EIO] += 1
-            answer_error(run, listener, notification, EIO)
+            answer_error(run, _listener(run, run_id), notification, EIO)
     closed, in_flight = balance(run)
     run.answered += run.received - in_flight - closed
     return 0

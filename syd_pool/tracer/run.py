@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from _socket import socket
 
     from syd_pool.cli.config import RunConfig
-    from syd_pool.tracer.state import Worker
 
 EXIT_TIMEOUT = 124  # spec 1.16
 EXIT_BUG = 70  # EX_SOFTWARE
@@ -245,6 +244,7 @@ def _on_alarm(this: Run) -> None:
         this.status, this.ended, this.reason = EXIT_TIMEOUT, True, "timeout"
         return
     watch.check_monitor(this)
+    pool.find_omission(this)
     _follow_cpuset(this)
     if not this.ptrace:
         forget_dead(this)

@@ -37,18 +37,20 @@ class Task:
     tgid       its thread group
     exec_gen   raised at every exec of the group; keys whatever a worker caches about its memory
     cred_gen   0 while it has the identity the run started with
+    guessed    cred_gen is not known from its parent: it is not 0 if anybody's is not
     expected   what was approved at a seccomp stop: (dev, ino, dev, ino), checked after the kernel acted
     interrupted  its blocking call was answered -ERESTARTSYS: the kernel decides at the next signal
     held       kind of the slot it waits for in a ptrace stop, or 0
     """
 
-    __slots__ = ("cred_gen", "exec_gen", "expected", "held", "interrupted", "tgid", "tid")
+    __slots__ = ("cred_gen", "exec_gen", "expected", "guessed", "held", "interrupted", "tgid", "tid")
 
     def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
         self.tid = tid
         self.tgid = tgid
         self.exec_gen = exec_gen
         self.cred_gen = cred_gen
+        self.guessed = False
         self.expected: tuple[int, ...] = (0, 0, 0, 0)
         self.held = 0
         self.interrupted = False
@@ -146,6 +148,8 @@ class Run:
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
         self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
+        self.crashes: dict[tuple[int, int], list[tuple[float, int]]] = {}  # program -> (when, thread group)
+        self.suspended: dict[tuple[int, int], float] = {}  # program -> until when
         self.blocks: dict[int, Worker] = {}  # workers in a call that may block, by pid
 
         self.received = 0

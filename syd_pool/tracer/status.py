@@ -3,7 +3,7 @@
     {"event":"started","pid":...}   the sandbox exists; pid of the command
     {"event":"ready"}               filter and listener are in place, the pool answers
     {"event":"exec"}                the command has been executed
-    {"event":"exit","status":...,"reason":"exited|signalled|timeout|exec-failed|setup|killed"}
+    {"event":"exit","status":...,"reason":"exited|signalled|timeout|policy|exec|killed"}
     {"event":"summary",...}         calls and workers
 
 One object a line; written at once, never on a caller's time.

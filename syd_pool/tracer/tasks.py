@@ -30,16 +30,26 @@ def tgid_of(tid: int) -> int:
 
 
 def adopt(run: Run, tid: int, parent: Task | None = None) -> Task:
-    """Enter a thread seen for the first time; it starts with its parent's identity."""
+    """Enter a thread seen for the first time; it starts with its parent's identity.
+
+    Its own first stop, or call, may come before the event of its parent, and without ptrace there is none:
+    then it is taken to have changed its identity if anybody has, and a worker looks (B7).
+    """
     task = run.tasks.get(tid)
     if task is None:
         run.exec_counter += 1  # a recycled thread id never meets what a worker cached of the old one
         task = run.tasks[tid] = Task(tid, tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
-        if parent is None:
-            parent = run.tasks.get(task.tgid)
-    if parent is not None and parent is not task:
-        task.cred_gen = parent.cred_gen
+        task.cred_gen, task.guessed = run.cred_counter & 0xFFFFFFFF, True
+    if parent is not None and parent is not task and task.guessed:
+        task.cred_gen, task.guessed = parent.cred_gen, False
     return task
+
+
+def note_identity(run: Run, task: Task) -> None:
+    """The task is about to change its identity; without ptrace a thread id may be somebody else's by now."""
+    run.cred_counter += 1
+    for changed in (task,) if run.ptrace else run.tasks.values():
+        changed.cred_gen, changed.guessed = run.cred_counter & 0xFFFFFFFF, False
 
 
 def executed(run: Run, tid: int, old_tid: int) -> Task:
@@ -48,9 +58,9 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     ptrace(2): the caller's thread id changes to the thread group's, with no exit event for the old one.
     """
     caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
-    task = Task(tid, tid)
+    task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
     if caller is not None:
-        task.cred_gen, task.expected = caller.cred_gen, caller.expected
+        task.cred_gen, task.guessed, task.expected = caller.cred_gen, caller.guessed, caller.expected
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task

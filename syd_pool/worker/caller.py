@@ -8,7 +8,7 @@ one place, answer() and install() below.
 from __future__ import annotations
 
 import os
-from errno import EBADF, EMFILE, EINPROGRESS, EINTR, ENOENT, ESRCH
+from errno import EBADF, EINPROGRESS, EINTR, EMFILE, ENOENT, ESRCH
 from fcntl import ioctl
 from struct import Struct
 from time import sleep as nanosleep
@@ -16,7 +16,7 @@ from time import sleep as nanosleep
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.resume import send_continue
-from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open, soft_limit
+from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, soft_limit
 from syd_pool.linux.notify import (
     ADDFD,
     RESP,
@@ -81,6 +81,7 @@ class Caller(Call):
         "_socket",
         "announced",
         "answered",
+        "borrowed",
         "gone",
         "handed_over",
         "index",
@@ -102,6 +103,7 @@ class Caller(Call):
         self._log_socket = log_socket
         self._answers = answers
         self.kept: list[int] = []
+        self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
         self.handed_over = False
@@ -127,21 +129,24 @@ class Caller(Call):
 
     def umask(self) -> int:
         text = self._status()
-        at = text.index(b"Umask:\t") + 7
+        at = text.index(b"\nUmask:\t") + 8
         return int(text[at : text.index(b"\n", at)], 8)
 
     def umask_with_room(self) -> int:
         text = self._status()
-        at = text.index(b"FDSize:\t") + 8
+        at = text.index(b"\nFDSize:\t") + 9
         limit = soft_limit(self.tid, RLIMIT_NOFILE)
         # A table that is smaller than the limit has room for sure; else the descriptors are counted.
         if limit <= int(text[at : text.index(b"\n", at)]) and len(os.listdir(b"/proc/%d/fd" % self.tid)) >= limit:
             raise OSError(EMFILE, "descriptors")
-        at = text.index(b"Umask:\t") + 7
+        at = text.index(b"\nUmask:\t") + 8
         return int(text[at : text.index(b"\n", at)], 8)
 
     def _status(self) -> bytes:
-        """The beginning of proc_pid_status(5) of the caller."""
+        """The beginning of proc_pid_status(5) of the caller.
+
+        Its first line is the name the caller gave itself: look for other fields behind a line end only.
+        """
         fd = os.open(b"/proc/%d/status" % self.tid, os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(fd, 512)
@@ -153,10 +158,12 @@ class Caller(Call):
     def own_fd(self, fd: int) -> int:
         if fd < 0:
             raise OSError(EBADF, "descriptor")
-        pidfd = pidfd_open(self.tgid)
+        # Of the thread: it may have a table of its own, and that of a leader that has ended is gone.
+        pidfd = pidfd_open_task(self.tid, self.tgid)
         try:
             self.valid()
-            return self.keep(pidfd_getfd(pidfd, fd))
+            self.borrowed.append(own := pidfd_getfd(pidfd, fd))
+            return own
         finally:
             os.close(pidfd)
 
@@ -182,8 +189,20 @@ class Caller(Call):
         self.kept.append(fd)
         return fd
 
+    def give_back(self) -> None:
+        """Close the duplicates of the caller's descriptors, before the answer.
+
+        For a moment longer, and a file it wrote is still open for writing when it is executed (ETXTBSY), a
+        socket it closed still has its address.
+        """
+        for fd in self.borrowed:
+            os.close(fd)
+        self.borrowed.clear()
+
     def close_kept(self) -> None:
         """Close what the call held.  Called after the answer: off the caller's time."""
+        if self.borrowed:
+            self.give_back()
         for fd in self.kept:
             os.close(fd)
         self.kept.clear()
@@ -203,6 +222,8 @@ class Caller(Call):
         self._sent(lambda: ioctl(self.listener, SECCOMP_IOCTL_NOTIF_SEND, self.response))
 
     def _sent(self, send: Callable[[], object]) -> None:
+        if self.borrowed:
+            self.give_back()
         try:
             send()
         except OSError as error:
@@ -213,15 +234,19 @@ class Caller(Call):
         self.count_answer()
 
     def install(self, fd: int, flags: int) -> None:
-        self.keep(fd)
+        writable, flags = flags & os.O_ACCMODE, flags & os.O_CLOEXEC
+        if writable:
+            self.borrowed.append(fd)
+        else:
+            self.keep(fd)
         phase = self.index << 8 | self.phase
         words = self.words
-        if self._answers == SEND:
+        if self._answers == SEND and not writable:
             # Every signal is blocked in a worker: an interrupted ADDFD+SEND would return 0 to the caller.
             words[W_PHASE] = phase | DESCRIPTOR
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)
             self.count_answer()
-        elif self._answers == TWO_STEP:
+        elif self._answers != STRICT:
             number = self._addfd(fd, flags, 0)
             words[W_NUMBER] = self.index << 32 | number
             words[W_PHASE] = phase | INSTALLED
@@ -255,6 +280,7 @@ class Caller(Call):
         pthread_sigmask(SIG_BLOCK, (SIGUSR1,))
         if result == -EINTR:
             self.handed_over = True
+            self.give_back()
             self._complete(C_INTERRUPTED, 0, self.announced)
             raise Gone
         self._complete(C_UNBLOCKED, 0, self.announced)

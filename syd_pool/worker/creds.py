@@ -30,12 +30,7 @@ def of_task(tid: int, real: bool) -> Identity:
 
     Raises OSError when the task is gone.
     """
-    fd = os.open(b"/proc/%d/status" % tid, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 8192)
-    finally:
-        os.close(fd)
-    fields = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    fields = _status(tid)
     column = 0 if real else 3
     uid = int(fields[b"Uid"].split()[column])
     gid = int(fields[b"Gid"].split()[column])
@@ -45,6 +40,33 @@ def of_task(tid: int, real: bool) -> Identity:
     else:
         effective = int(fields[b"CapEff"], 16)
     return uid, gid, groups, effective
+
+
+def effective_of(tid: int) -> tuple[int, int]:
+    """(euid, egid) of a task.  Raises OSError when it is gone."""
+    fields = _status(tid)
+    return int(fields[b"Uid"].split()[1]), int(fields[b"Gid"].split()[1])
+
+
+def _status(tid: int) -> dict[bytes, bytes]:
+    """proc_pid_status(5); the first line, whose text the task chooses, cannot hide a later one."""
+    fd = os.open(b"/proc/%d/status" % tid, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 8192)
+    finally:
+        os.close(fd)
+    return dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+
+
+def put_on_effective(uid: int, gid: int, permitted: int) -> None:
+    """Take on effective ids: what a peer is shown of who connects (SO_PEERCRED, unix(7)) are these.
+
+    Before put_on(), which sets the rest: the kernel takes the file system ids and the capabilities along.
+    """
+    set_effective(permitted, permitted)
+    syscall("setresgid", -1, gid, -1)
+    syscall("setresuid", -1, uid, -1)
+    set_effective(permitted, permitted)
 
 
 def put_on(identity: Identity, permitted: int) -> None:

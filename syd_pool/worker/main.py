@@ -61,15 +61,16 @@ from syd_pool.worker.caller import Caller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket as SocketType
+    from _socket import socket as socket_type
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import NoReturn, TypeVar
 
     from syd_pool.emulate.call import Call
     from syd_pool.policy import Ruleset
 
     Handler = Callable[[Call], int | None]
     Verdict = tuple[int, tuple[int, int, int, int]]  # errno, two (dev, ino)
+    Answer = TypeVar("Answer")
 
 EXIT_BUG = 70  # EX_SOFTWARE: a handler raised what it must not
 
@@ -103,8 +104,8 @@ class Birth:
     page: int
     bell: int
     back_bell: int
-    socket: SocketType
-    log: SocketType | None
+    socket: socket_type
+    log: socket_type | None
     control: int  # memfd of the control page
     cpu: int
     parent: int
@@ -211,7 +212,9 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
             continue
         at = HEADER + taken % SLOTS * SLOT_SIZE
         slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(slot)
+        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(
+            slot
+        )
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
@@ -240,6 +243,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                         pack(response, 0, notification, value, 0, 0)
                     else:
                         pack(response, 0, notification, 0, value, 0)
+                    if caller.borrowed:
+                        caller.give_back()
                     try:
                         ioctl(caller.listener, SECCOMP_IOCTL_NOTIF_SEND, response)
                         caller.count_answer()
@@ -257,7 +262,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         else:
             _judge_stop(caller, kind, cred_gen)
         words[W_DONE] = taken
-        if caller.kept:
+        if caller.kept or caller.borrowed:
             caller.close_kept()
         if caller.panicked:
             os.abort()
@@ -279,22 +284,30 @@ def _answer_error(caller: Caller, error: OSError) -> None:
         caller.lost()
 
 
-def _as_caller(caller: Caller, handler: Handler) -> int | None:
+def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     """Run a handler with the identity of a caller that has changed its own (B7)."""
     if caller.nr in _IDENTITY:  # they are noted, not performed by us
         return handler(caller)
     identity = creds.of_task(caller.tid, caller.nr in _REAL_IDS)
+    shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
     caller.valid()
     ours, permitted = creds.capabilities()
-    groups = tuple(os.getgroups())
-    creds.put_on(identity, permitted)
+    own = os.geteuid(), os.getegid(), tuple(os.getgroups()), ours
+    parent = os.getppid()
     try:
+        if shown:
+            creds.put_on_effective(*shown, permitted)
+        creds.put_on(identity, permitted)
         return handler(caller)
     finally:
+        if shown:
+            creds.put_on_effective(own[0], own[1], permitted)
         creds.set_effective(ours, permitted)
-        creds.put_on((0, 0, groups, ours), permitted)
+        creds.put_on(own, permitted)
+        die_with_parent(parent)  # a change of ids takes that back (prctl(2), PR_SET_PDEATHSIG)
 
 
+_CONNECT = NR["connect"]
 _REAL_IDS = (NR["access"], NR["faccessat"], NR["faccessat2"])
 _IDENTITY = tuple(NR[name] for name in IDENTITY)
 
@@ -318,17 +331,9 @@ def _wait_for_acknowledgement(caller: Caller, head: memoryview, bell: int) -> in
 def _judge_stop(caller: Caller, kind: int, cred_gen: int) -> None:
     """A tracee waits in its ptrace stop for this verdict; whatever fails here denies."""
     errno, words = EACCES, (0, 0, 0, 0)
-    ours, permitted = creds.capabilities() if cred_gen else (0, 0)
+    judge = _STOPS[kind]
     try:
-        if cred_gen:
-            groups = tuple(os.getgroups())
-            creds.put_on(creds.of_task(caller.tid, False), permitted)
-        try:
-            errno, words = _STOPS[kind](caller)
-        finally:
-            if cred_gen:
-                creds.set_effective(ours, permitted)
-                creds.put_on((0, 0, groups, ours), permitted)
+        errno, words = _as_caller(caller, judge) if cred_gen else judge(caller)
     except Gone:
         pass
     except OSError as error:

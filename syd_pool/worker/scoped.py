@@ -94,7 +94,7 @@ def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int)
     """entry() under the caller's RESOLVE_ flags: the directory, then the name in it, then where a link leads."""
     for _ in range(MOST_LINKS + 1):
         names, end = split(path)
-        if not names or end == DOT:
+        if not names or end >= DOT:
             return find_within(call, dirfd, path, follow, resolve)
         head, slash, name = path.rstrip(b"/").rpartition(b"/")
         parent = find_within(call, dirfd, head or slash or b".", FOLLOW, resolve)

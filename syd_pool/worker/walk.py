@@ -38,8 +38,9 @@ _MOST_TRIES = 32  # of an openat2 that says EAGAIN because names move under it (
 PATH_MAX = 4096
 _LONGEST_TEXT = 4000  # of what is opened at once; longer only after links were put in
 
-# how a path ends: in a name; in a name and a slash; in "." or "..", or it is "/" (the place itself)
-NAME, SLASH, DOT = 0, 1, 2
+# how a path ends: in a name; in a name and a slash; in "." or it is "/" (the place itself, to be searched);
+# in ".." (the place itself)
+NAME, SLASH, DOT, UP = 0, 1, 2, 3
 
 _target_buffer = create_string_buffer(PATH_MAX)
 _target = addressof(_target_buffer)
@@ -113,7 +114,7 @@ class Walk:
     at     the anchor: descriptor the names start from, AT_FDCWD for the root
     base   its text; b"" for the root
     names  what is still to be opened from there; "." and empty ones are gone
-    end    NAME, SLASH or DOT
+    end    NAME, SLASH, DOT or UP
     links  how many links were followed
     """
 
@@ -129,7 +130,7 @@ class Walk:
         while True:
             self._climb()
             names, end = self.names, self.end
-            if not names and not end:  # a link of /proc jumped to it
+            if not names and end in (NAME, UP) and self.at != AT_FDCWD:  # what a link of /proc or ".." led to
                 return self._found(self.at, -1, b"")
             fd = self._open(names, end, O_DIRECTORY if end else 0 if follow else O_NOFOLLOW)
             if fd >= 0:
@@ -142,7 +143,7 @@ class Walk:
         while True:
             self._climb()
             names = self.names
-            if not names or self.end == DOT:
+            if not names or self.end >= DOT:
                 return self.find(follow)
             parent = self._open_parent()
             if parent == -ELOOP:
@@ -190,8 +191,8 @@ class Walk:
 
     def _found(self, fd: int, parent: int, name: bytes) -> Found:
         text = shown(self.text(), self.call.tgid)
-        judge_way(self.call, text if self.end == DOT else above(text))
-        return Found(fd, parent, b"" if self.end == DOT else name, text, 0, self.end != NAME)
+        judge_way(self.call, text if self.end >= DOT else above(text))
+        return Found(fd, parent, b"" if self.end >= DOT else name, text, 0, self.end != NAME)
 
     def _spell(self, names: list[bytes]) -> bytes:
         if self.at == AT_FDCWD:
@@ -327,9 +328,9 @@ class Walk:
     def _replace(self, i: int, target: bytes) -> None:
         names, end = split(target)
         if i == len(self.names):
-            if end or not self.end:
+            if self.end != DOT:
                 self.end = max(end, self.end)
-            self.names = (names if target[:1] == b"/" else self.names[: i - 1] + names)
+            self.names = names if target[:1] == b"/" else self.names[: i - 1] + names
         else:
             head = [] if target[:1] == b"/" else self.names[: i - 1]
             self.names = head + names + self.names[i:]
@@ -363,6 +364,7 @@ def split(path: bytes) -> tuple[list[bytes], int]:
     """The names of a path without "." and empty ones, and how it ends."""
     names = [name for name in path.split(b"/") if name and name != b"."]
     bare = path.rstrip(b"/")
-    if not bare or bare in (b".", b"..") or bare.endswith((b"/.", b"/..")):
-        return names, DOT
+    last = bare[bare.rfind(b"/") + 1 :]
+    if last in (b"", b".", b".."):
+        return names, UP if last == b".." else DOT
     return names, SLASH if path.endswith(b"/") else NAME

@@ -30,6 +30,8 @@ TESTS = Path(__file__).resolve().parents[1]
 SOURCES = TESTS / "payloads"
 SYD = os.environ.get("SYD_UNDER_TEST", str(TESTS.parent / "scripts" / "syd"))
 USER = 1000
+# Long attacks (scripts/attack --seconds N) may take longer than any deadline written for the short ones.
+PATIENCE = 4 * max(0.0, float(os.environ.get("SYD_ATTACK_SECONDS", "1")) - 2)
 SECRET_MODE = 0o646
 
 # The categories that have handlers: a call of an enabled category without a handler is refused, so no other is
@@ -428,7 +430,7 @@ class Running:
 
     def finish(self, deadline: float) -> Outcome:
         """Wait for the end; past the deadline is a failure (a hang is never waited for)."""
-        end = self.started + deadline
+        end = self.started + deadline + PATIENCE
         while self._read(end):
             pass
         try:

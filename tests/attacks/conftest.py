@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """The markers used here, also when no project file declares them."""
     for marker in ("attack: attempts to break the sandbox", "root: needs root", "slow: long or heavy"):
         config.addinivalue_line("markers", marker)
+    if threading.current_thread() is threading.main_thread():
+        # A run that is told to end still reaps what it started: the exception goes through every `finally`.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

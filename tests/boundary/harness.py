@@ -29,9 +29,7 @@ def native(filters: command_filter.CommandFilters) -> command_filter.CommandFilt
     main = [
         (
             nr,
-            seccomp.ALLOW
-            if action == seccomp.NOTIFY or action & 0xFFFF0000 == seccomp.trace_action()
-            else action,
+            seccomp.ALLOW if action == seccomp.NOTIFY or action & 0xFFFF0000 == seccomp.trace_action() else action,
             when,
         )
         for nr, action, when in filters.main

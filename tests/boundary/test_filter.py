@@ -30,9 +30,7 @@ conditions = st.builds(
     st.integers(0, 15),
 )
 rules = st.lists(
-    st.tuples(
-        st.sampled_from((1, 9, 157)), st.sampled_from(ACTIONS), st.lists(conditions, max_size=2).map(tuple)
-    ),
+    st.tuples(st.sampled_from((1, 9, 157)), st.sampled_from(ACTIONS), st.lists(conditions, max_size=2).map(tuple)),
     max_size=5,
 )
 

@@ -68,13 +68,9 @@ def test_the_command_gets_no_descriptor_above_2() -> None:
     extra = os.open("/tmp", os.O_RDONLY)
     os.set_inheritable(extra, True)
     try:
-        code, output = script(
-            "import os; print([f for f in range(1024) if os.path.exists(f'/proc/self/fd/{f}')])"
-        )
+        code, output = script("import os; print([f for f in range(1024) if os.path.exists(f'/proc/self/fd/{f}')])")
         assert (code, output) == (0, "[0, 1, 2]\n")
-        listed = subprocess.run(
-            [PYTHON, "-ISc", f"import os; os.fstat({extra})"], close_fds=False, capture_output=True
-        )
+        listed = subprocess.run([PYTHON, "-ISc", f"import os; os.fstat({extra})"], close_fds=False, capture_output=True)
         assert listed.returncode == 0  # control: natively it is inherited
     finally:
         os.close(extra)
@@ -341,9 +337,7 @@ print(failure.step, failure.errno)
     import syd_pool.boundary.guards as guards
 
     kept = guards.GUARDS
-    guards.GUARDS = tuple(
-        g for g in kept if not g.names[0].startswith(("landlock", "prctl", "pidfd_getfd", "kcmp"))
-    )
+    guards.GUARDS = tuple(g for g in kept if not g.names[0].startswith(("landlock", "prctl", "pidfd_getfd", "kcmp")))
     guards.NATIVE["test"] = "landlock_create_ruleset landlock_add_rule landlock_restrict_self pidfd_getfd"
     try:
         _, output, failure = run([sys.executable, "-c", text], rules)

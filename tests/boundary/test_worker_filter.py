@@ -47,7 +47,7 @@ def died_by_filter(status: int) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS
 
 
-def work(tmp: str, bell: int, parent: int, tty: int) -> None:
+def work(tmp: str, bell: int, parent: int, tty: int, *pair: socket.socket) -> None:
     """Every kind of call that the loop, the lookup and the families make."""
     where = os.fsencode(tmp)
     os.eventfd_write(bell, 1)
@@ -82,7 +82,7 @@ def work(tmp: str, bell: int, parent: int, tty: int) -> None:
         libc.raw_getxattr(way, b"user.a", at, 9, link)
         libc.raw_listxattr(way, at, 99, link)
         libc.raw_removexattr(way, b"user.a", link)
-    sockets(where)
+    sockets(where, *pair)
     assert libc.raw_inotify_add_watch(made, own, 2) == -EINVAL  # not an instance
     again = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_DIRECTORY)
     assert libc.raw_getdents64(again, at, 4096) > 0
@@ -103,9 +103,8 @@ def work(tmp: str, bell: int, parent: int, tty: int) -> None:
     os.umask(0o22)
 
 
-def sockets(where: bytes) -> None:
-    """What emulate/net.py does with a caller's socket."""
-    here, there = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+def sockets(where: bytes, here: socket.socket, there: socket.socket) -> None:
+    """What emulate/net.py does with a caller's sockets."""
     fd = libc.openat2(-100, where, os.O_PATH | os.O_CLOEXEC)
     assert _bind_below(fd, here.fileno(), unix(where + b"/sock")) == 0
     assert libc.raw_connect(there.fileno(), unix(where + b"/sock")) == 0
@@ -113,7 +112,7 @@ def sockets(where: bytes) -> None:
     assert libc.raw_socket_option(here.fileno(), libc.SO_TYPE) == socket.SOCK_DGRAM
     assert libc.raw_socket_option(here.fileno(), libc.SO_DOMAIN) == socket.AF_UNIX
     libc.shutdown(here.fileno(), 2)
-    os.unlink(where + b"/sock")
+    assert libc.raw_unlinkat(-100, where + b"/sock", 0) == 0
     os.close(fd)
 
 
@@ -146,7 +145,11 @@ def test_a_worker_may_do_its_work(tmp_path) -> None:
     bell = os.eventfd(0)
     null = os.open("/dev/null", os.O_RDWR)
     try:
-        assert confined(lambda: work(str(tmp_path), bell, os.getppid(), null)) == 0
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as here,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there,
+        ):
+            assert confined(lambda: work(str(tmp_path), bell, os.getppid(), null, here, there)) == 0
     finally:
         os.close(bell)
         os.close(null)
@@ -198,7 +201,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "execve": lambda: os.execv("/bin/true", ["true"]),
     "fork": os.fork,
     "socket": lambda: socket.socket(socket.AF_UNIX),
-    "connect": raw("connect", 0, 0, 0),
+    "connect without cookies": raw("connect", -1, 0, 0),
     "ptrace": raw("ptrace", 0),
     "kill another": lambda: os.kill(os.getppid(), 0),
     "tgkill another": raw("tgkill", 1, 1, 0),
@@ -215,7 +218,6 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "pidfd_open without cookies": lambda: os.pidfd_open(1),
     "pidfd_getfd without cookies": raw("pidfd_getfd", 0, 0, 0),
     "bind without cookies": raw("bind", -1, 0, 0),
-    "connect without cookies": raw("connect", -1, 0, 0),
     "restricting itself without cookies": raw("landlock_restrict_self", -1, 0),
     "a process of its own": raw("clone", 17, 0, 0, 0, 0),
     "getsockopt outside its list": lambda: libc.raw_socket_option(-1, 17),
@@ -236,9 +238,7 @@ def test_anything_else_kills_it(what: str) -> None:
 
 def patched() -> bpf.Program:
     rules = worker_filter.worker_rules()
-    return bpf.Program(
-        worker_filter.patch(seccomp.compile_filter(rules, seccomp.KILL_PROCESS), COOKIES, 4711)
-    )
+    return bpf.Program(worker_filter.patch(seccomp.compile_filter(rules, seccomp.KILL_PROCESS), COOKIES, 4711))
 
 
 @pytest.mark.parametrize("name", worker_filter.COOKIE_ARGS)

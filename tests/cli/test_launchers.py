@@ -17,9 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/bin/python"
 SYD = ROOT / "scripts/syd"
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / ".venv/ready").exists(), reason="scripts/venv has not made the environment"
-)
+pytestmark = pytest.mark.skipif(not (ROOT / ".venv/ready").exists(), reason="scripts/venv has not made the environment")
 
 
 def version(*command: object, **how: object) -> str:
@@ -63,10 +61,7 @@ def test_without_path_and_home() -> None:
 def test_python_variables_of_the_user_do_not_reach_us(tmp_path: Path) -> None:
     """PYTHONPATH and PYTHONHOME belong to the command."""
     (tmp_path / "os.py").write_text("raise SystemExit(99)")
-    assert (
-        version(SYD, "-V", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"})
-        == WANTED
-    )
+    assert version(SYD, "-V", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"}) == WANTED
 
 
 @pytest.mark.root

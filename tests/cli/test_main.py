@@ -25,9 +25,7 @@ SLOW = {
 def start(code: str) -> str:
     """What a fresh `python -I -S` prints for `code`, with the work tree on its path."""
     head = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", head + code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", head + code], capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -49,9 +47,7 @@ def test_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "words", [["syd-pool", "--version"], ["syd-pool", "run", "-V"], ["/x/syd", "--version"]]
-)
+@pytest.mark.parametrize("words", [["syd-pool", "--version"], ["syd-pool", "run", "-V"], ["/x/syd", "--version"]])
 def test_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The first line of --version is for programs."""
     assert main.main(words) == 0
@@ -104,9 +100,7 @@ def test_check_does_what_it_reports() -> None:
     assert [probe["name"] for probe in report["probes"]] == [probe.name for probe in check.PROBES]
 
 
-def test_check_tells_what_is_lost(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_tells_what_is_lost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that fails says what is lost and how to get it; if it is needed the exit status is 1."""
 
     def fails() -> str:

@@ -75,9 +75,7 @@ def test_every_built_option_has_an_action() -> None:
 
 def test_rules_reach_the_policy_in_order() -> None:
     """-m, -p and -P take effect strictly from left to right, after the variables."""
-    config = configured(
-        "-ma", "-pfs", "-P", "f.syd-3", "-mb", "-t5s", "-v", "-v", "true", env={"SYD_TMOUT": "9s"}
-    )
+    config = configured("-ma", "-pfs", "-P", "f.syd-3", "-mb", "-t5s", "-v", "-v", "true", env={"SYD_TMOUT": "9s"})
     assert seen(config) == [
         ("apply", "timeout:9s"),
         ("apply", "a"),
@@ -112,9 +110,7 @@ def test_a_refused_rule_ends_with_its_errno_and_names_its_option() -> None:
     error = refusal("-mbad", "true")
     assert (error.errno, str(error)) == (EPERM, "-m: bad: not today")
     assert refusal("-P", "/missing", "true").errno == ENOENT
-    assert str(refusal("true", env={"SYD_TMOUT": "1", "SYD_IPC": "x"} | {"SYD_NPROC": "0"})).startswith(
-        "SYD_NPROC"
-    )
+    assert str(refusal("true", env={"SYD_TMOUT": "1", "SYD_IPC": "x"} | {"SYD_NPROC": "0"})).startswith("SYD_NPROC")
 
 
 def test_the_command_and_its_name() -> None:
@@ -162,9 +158,7 @@ def test_wrong_values_are_refused(words: list[str]) -> None:
 
 def test_pool_options() -> None:
     """Options override variables; 0 stands for not given."""
-    config = configured(
-        "--nproc=2", "--fd-answers=strict", "true", env={"SYD_NPROC": "9", "SYD_NPROC_MAX": "9"}
-    )
+    config = configured("--nproc=2", "--fd-answers=strict", "true", env={"SYD_NPROC": "9", "SYD_NPROC_MAX": "9"})
     assert (config.nproc, config.nproc_max, config.fd_answers) == (2, 9, "strict")
     config = configured("true")
     assert (config.nproc, config.nproc_max, config.fd_answers, config.status_fd) == (0, 0, "send", -1)

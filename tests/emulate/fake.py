@@ -44,6 +44,10 @@ class FakeCall(TreeCall):
     def install(self, fd: int, flags: int) -> None:
         self.installed, self.install_flags = fd, flags
 
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        buffer = ctypes.create_string_buffer(bytes(data), len(data) or 1)
+        self.write_from(address, ctypes.addressof(buffer), len(data))
+
     def blocking(self, fn: Callable[..., int], *args: Any) -> int:
         self.blocked += 1
         return fn(*args)
@@ -88,9 +92,7 @@ class Caller:
         os.close(theirs)
         os.close(ours)
 
-    def _serve(
-        self, theirs: int, ours: int, directory: os.PathLike[str], prepare: Callable[[], object]
-    ) -> None:
+    def _serve(self, theirs: int, ours: int, directory: os.PathLike[str], prepare: Callable[[], object]) -> None:
         try:
             os.chdir(directory)
             prepare()
@@ -172,9 +174,7 @@ class Caller:
 
 
 @contextlib.contextmanager
-def calling(
-    rules: Ruleset, directory: os.PathLike[str], prepare: Callable[[], object] = nothing
-) -> Iterator[Caller]:
+def calling(rules: Ruleset, directory: os.PathLike[str], prepare: Callable[[], object] = nothing) -> Iterator[Caller]:
     """A Caller for the length of a test."""
     caller = Caller(rules, directory, prepare)
     try:

@@ -6,13 +6,16 @@ import ctypes
 import os
 import shutil
 import signal
+import struct
+import subprocess
 from contextlib import contextmanager
-from errno import EACCES, EINVAL, ELOOP, ENOENT, ENOTDIR
+from errno import EACCES, EINVAL, ELOOP, ENOENT, ENOEXEC, ENOTDIR
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syd_pool.emulate import exec as exec_
+from syd_pool.emulate import program
 from syd_pool.emulate.exec import judge_exec, verify_exec
 from syd_pool.policy import Ruleset
 from tests.emulate.trees import TreeCall, Trees
@@ -38,7 +41,7 @@ def _identity(path: Path | str | bytes) -> tuple[int, int]:
 def _loader() -> str:
     fd = os.open("/bin/true", os.O_RDONLY)
     try:
-        name = exec_.elf_loader(fd, os.pread(fd, 256, 0))
+        name = program.elf_loader(fd, os.pread(fd, 256, 0))
     finally:
         os.close(fd)
     assert name is not None
@@ -154,7 +157,9 @@ def test_denied_loader(tmp_path: Path) -> None:
     assert trees.call.ended_by == signal.SIGKILL
 
 
-@pytest.mark.parametrize(("action", "ended_by"), [("warn", None), ("filter", signal.SIGKILL), ("abort", signal.SIGABRT)])
+@pytest.mark.parametrize(
+    ("action", "ended_by"), [("warn", None), ("filter", signal.SIGKILL), ("abort", signal.SIGABRT)]
+)
 def test_actions_on_an_interpreter(tmp_path: Path, action: str, ended_by: signal.Signals | None) -> None:
     """Only a refusal without a signal of its own becomes SIGKILL; one that is missing stays an error."""
     trees = _trees(tmp_path, f"{action}/exec+@/hid/***")
@@ -196,9 +201,7 @@ def test_hidden_program(tmp_path: Path, hides: str, path: bytes) -> None:
 )
 def test_execveat(tmp_path: Path, dirfd: int, path: bytes | int, flags: int, expected: int) -> None:
     """4 is hid/true, 5 the denied directory, 6 ok/true, 7 ok/; flags are 32 bits (I7)."""
-    trees = _trees(
-        tmp_path, "deny/exec+@/hid/***", descriptors={4: b"hid/true", 5: b"hid", 6: b"ok/true", 7: b"ok"}
-    )
+    trees = _trees(tmp_path, "deny/exec+@/hid/***", descriptors={4: b"hid/true", 5: b"hid", 6: b"ok/true", 7: b"ok"})
     assert trees.ask(_judge, "execveat", dirfd, path, 0, 0, flags) == expected
     assert trees.call.result.check is (bool(flags & AT_EXECVE_CHECK) and expected != -EINVAL)
 
@@ -246,6 +249,77 @@ def test_without_ptrace_the_kernel_continues(tmp_path: Path) -> None:
     assert not trees.call.resumed
 
 
+# --- the form of a program ------------------------------------------------------------------------
+
+
+PROGRAMS = {
+    "pie": ("-pie", "-fPIE"),
+    "static-pie": ("-static-pie", "-fPIE"),
+    "static": ("-static", "-no-pie"),
+    "fixed": ("-no-pie", "-fno-pie"),
+    "stack": ("-pie", "-fPIE", "-Wl,-z,execstack"),
+    "library": ("-shared", "-fPIC"),
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One program of every form, and a script."""
+    top = tmp_path_factory.mktemp("programs")
+    (top / "p.c").write_text("int main(void) { return 0; }\n")
+    for name, flags in PROGRAMS.items():
+        subprocess.run(["cc", "-w", *flags, "-o", name, "p.c"], cwd=top, check=True, timeout=60)
+    _script(top / "script", top / "pie")
+    _script(top / "to-fixed", top / "fixed")
+    shutil.copy(os.path.realpath(_loader()), top / "ld.so")
+    (top / "empty").write_bytes(b"")
+    (top / "empty").chmod(0o755)
+    return top
+
+
+FORMS = [
+    ((), {"static", "fixed", "stack", "library", "ld.so", "to-fixed"}),
+    (("allow_unsafe_exec_nopie",), {"stack", "library", "ld.so"}),
+    (("allow_unsafe_exec_stack",), {"static", "fixed", "library", "ld.so", "to-fixed"}),
+    (("allow_unsafe_exec_ldso",), {"static", "fixed", "stack", "to-fixed"}),
+    (("allow_unsafe_exec_nopie", "allow_unsafe_exec_stack", "allow_unsafe_exec_ldso"), set()),
+]
+ASKED = {
+    "deny_exec_script": {"script", "to-fixed"},
+    "deny_exec_elf_static": {"static", "static-pie", "library", "ld.so"},
+    "deny_exec_elf_dynamic": {"pie", "fixed", "stack", "script", "to-fixed"},
+    "deny_exec_elf32": set(),
+}
+FORMS += [((*FORMS[-1][0], option), refused) for option, refused in ASKED.items()]
+
+
+@pytest.mark.parametrize(("options", "refused"), FORMS)
+def test_forms_of_programs(tmp_path: Path, programs: Path, options: tuple[str, ...], refused: set[str]) -> None:
+    """syd(2): which program each option refuses (EACCES), itself or as an interpreter, and no other."""
+    trees = _trees(tmp_path, *(f"trace/{option}:1" for option in options))
+    names = [*PROGRAMS, "script", "to-fixed", "ld.so"]
+    answers = {name: trees.ask(_judge, "execve", os.fsencode(programs / name), 0, 0) for name in names}
+    assert answers == {name: -EACCES if name in refused else 0 for name in names}
+    assert trees.call.ended_by is None
+
+
+def test_a_32_bit_program(tmp_path: Path) -> None:
+    """deny_exec_elf32, on a header alone: the kernel never sees it."""
+    header = b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, 0, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    for options, answer in (("trace/deny_exec_elf32:1",), -EACCES), ((), 0):
+        trees = _trees(tmp_path / str(answer), "trace/allow_unsafe_exec_nopie:1", *options)
+        (trees.top / "ok/old").write_bytes(header + struct.pack("<IIIIIIII", 1, 0, 0, 0, 0, 0, 0, 0))
+        assert trees.ask(_judge, "execve", b"ok/old", 0, 0) == answer
+
+
+@pytest.mark.parametrize(("name", "expected"), [("pie", 0), ("fixed", -EACCES), ("empty", -ENOEXEC), ("p.c", 0)])
+def test_a_check_asks_for_the_form_too(tmp_path: Path, programs: Path, name: str, expected: int) -> None:
+    """AT_EXECVE_CHECK: as syd, what is no program at all is ENOEXEC; without an x bit the kernel says so."""
+    trees = _trees(tmp_path)
+    path = os.fsencode(programs / name)
+    assert trees.ask(_judge, "execveat", AT_FDCWD, path, 0, 0, AT_EXECVE_CHECK) == expected
+
+
 # --- at the exec event ---------------------------------------------------------------------------
 
 
@@ -272,9 +346,7 @@ def _verify(trees: Trees, path: Path | str, exe: Path | str | None, *loaders: Pa
     """What verify_exec says when `path` was executed and the others had been approved."""
     with _stopped_at_exec(path) as pid:
         approved = _identity(exe) if exe else (0, 0)
-        return verify_exec(
-            TreeCall(trees.rules, pid, "execve", ()), (approved, [_identity(x) for x in loaders])
-        )
+        return verify_exec(TreeCall(trees.rules, pid, "execve", ()), (approved, [_identity(x) for x in loaders]))
 
 
 def test_what_was_approved_passes(tmp_path: Path) -> None:
@@ -319,9 +391,7 @@ def test_process_that_is_gone_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("capable", [True, False])
 @pytest.mark.parametrize("honest", [True, False])
-def test_maps_with_another_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capable: bool, honest: bool
-) -> None:
+def test_maps_with_another_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capable: bool, honest: bool) -> None:
     """Where maps shows another device than stat (btrfs): map_files tells, or, incapable, our own map."""
     mapped_files, stat = exec_.mapped_files, os.stat
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syd_pool.emulate.exec import elf_loader, script_interpreter
+from syd_pool.emulate.program import elf_loader, script_interpreter
 
 
 def _native_exec(path: Path | bytes) -> int:

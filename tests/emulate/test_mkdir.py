@@ -75,9 +75,7 @@ def test_denied_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hides", ["stat", "walk", "stat,walk"])
-@pytest.mark.parametrize(
-    "name", [b"hid/f", b"hid/n", b"hid/sub", b"hid/sub/", b"hid/.", b"hid/sub/..", b"ok/lh/f"]
-)
+@pytest.mark.parametrize("name", [b"hid/f", b"hid/n", b"hid/sub", b"hid/sub/", b"hid/.", b"hid/sub/..", b"ok/lh/f"])
 def test_hidden_and_absent_names_are_alike(tmp_path: Path, hides: str, name: bytes) -> None:
     """C7: existing and missing names below a hidden directory give the same ENOENT."""
     rules = [f"sandbox/{hides},mkdir:on", f"allow/{hides},mkdir+/***", f"deny/{hides}+@/hid/***"]

@@ -15,6 +15,8 @@ import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from errno import (
     EACCES,
@@ -137,7 +139,7 @@ def descriptor(kind: str) -> int:
     if kind == "fifo":
         return os.pipe()[0]
     if kind == "misc":
-        return select.epoll().__class__().fileno() if False else os.eventfd(0)
+        return os.eventfd(0)
     if kind == "socket":
         return pair(DGRAM)[0]
     if kind == "symlink":
@@ -213,8 +215,8 @@ def answer(caller: Caller, name: str, *args: int | bytes, rules: Ruleset | None 
 
 @pytest.mark.parametrize(
     "path",
-    [b"s", b"./s", b"d/s", b"d/../s", b"d/./s", b"@/s", b"@/d/../d/s", b"l/s", b"@/l/s", b"s/", b"d/s/", b"no/s", b"f/s",
-     b"d", b"f", b"dangling", b".", b"..", b"d/.", b"x" * 107, b"x" * 108],
+    [b"s", b"./s", b"d/s", b"d/../s", b"d/./s", b"@/s", b"@/d/../d/s", b"l/s", b"@/l/s", b"s/", b"d/s/", b"no/s",
+     b"f/s", b"d", b"f", b"dangling", b".", b"..", b"d/.", b"x" * 107, b"x" * 108],
 )  # fmt: skip
 def test_binds_as_natively(tmp_path: Path, path: bytes) -> None:
     """Result, name of the socket, mode of the file: where it is made is held, what it is called is the caller's."""
@@ -363,7 +365,7 @@ def test_connect_to_a_path(caller: Caller, tmp_path: Path, kind: int, spelling: 
 @pytest.mark.parametrize(("family", "host"), [(2, "127.0.0.1"), (10, "::1"), (10, "::ffff:127.0.0.1")])
 def test_connect_over_ip(caller: Caller, family: int, host: str) -> None:
     """A mapped address falls under the rules of v4, and only those."""
-    with socket.create_server((host, 0), family=family) as server:
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=host.startswith("::ffff")) as server:
         port = server.getsockname()[1]
         address = v4(host, port) if family == 2 else v6(host, port)
         judged, other = ("::1", "127.0.0.1") if host == "::1" else ("127.0.0.1", "::1")
@@ -416,9 +418,10 @@ def test_families_without_rules(caller: Caller) -> None:
     address = struct.pack("<HHIIB3x", socket.AF_VSOCK, 0, 1, 1, 0)
     assert answer(caller, "connect", fd, address, len(address)) == -EAFNOSUPPORT
     lifted = ruleset("sandbox/net:on", "trace/allow_unsupp_socket:1")
-    assert answer(caller, "connect", fd, address, len(address), rules=lifted) == caller.native(
-        "connect", fd, address, len(address)
-    )[0]
+    assert (
+        answer(caller, "connect", fd, address, len(address), rules=lifted)
+        == caller.native("connect", fd, address, len(address))[0]
+    )
 
 
 @pytest.mark.parametrize("name", ["bind", "connect"])
@@ -690,3 +693,77 @@ def test_nothing_stays_open(caller: Caller) -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > len(before)
     assert answer(caller, "connect", fd, unix(b"x"), 4) == -ENOENT
     assert answer(caller, "bind", fd, unix(b"x"), 111) == -EINVAL
+
+
+# --- races and interrupts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sendto", "sendmsg", "connect", "bind"])
+def test_memory_that_changes_after_the_judgement(caller: Caller, name: str) -> None:
+    """A7: address, header and descriptor become others just before the effect: the judged ones are used.
+
+    The control: the same change before the judgement is seen.
+    """
+    with socket.socket(socket.AF_INET, DGRAM) as good, socket.socket(socket.AF_INET, DGRAM) as bad:
+        for server in (good, bad):
+            server.bind(("127.0.0.1", 0))
+        ports = good.getsockname()[1], bad.getsockname()[1]
+        if name == "bind":
+            ports = ports[0] ^ 1, ports[1] ^ 1
+        only = ruleset("sandbox/net:on", f"allow/net/connect,net/bind+127.0.0.1!{ports[0]}")
+        names = [v4("127.0.0.1", port) for port in ports]
+        fd = caller.do(make, socket.AF_INET, DGRAM)
+        msg = header(caller, b"x", names[0])
+        where = BASE + 0x100
+        args = {"sendto": (fd, b"x", 1, 0, where, 16), "sendmsg": (fd, msg, 0)}.get(name, (fd, where, 16))
+        call = caller.call(name, *args)
+        call.rules = only
+
+        def attack() -> None:
+            caller.do(lay_out, {0x100: names[1]})
+
+        call._before_effect = attack
+        assert call.run(handler(name)) == (1 if name.startswith("send") else 0)
+        call.close_kept()
+        if name == "bind":
+            assert caller.do(on, fd, "getsockname")[1] == ports[0]
+        elif name == "connect":
+            assert caller.do(on, fd, "getpeername")[1] == ports[0]
+        else:
+            assert good.recv(9) == b"x"
+            assert not select.select([bad], [], [], 0)[0]
+        errno = {"bind": EADDRNOTAVAIL, "connect": ECONNREFUSED}.get(name, ENOTCONN)
+        assert answer(caller, name, *args, rules=only) == -errno
+
+
+_INTERRUPTED = """
+import os, signal, socket, threading, time
+class Alarm(Exception): pass
+def alarm(*a): raise Alarm
+listener = socket.socket(socket.AF_UNIX); listener.bind("full"); listener.listen(0)
+first = socket.socket(socket.AF_UNIX); first.connect("full")
+s = socket.socket(socket.AF_UNIX)
+signal.signal(signal.SIGALRM, alarm); signal.setitimer(signal.ITIMER_REAL, 0.2)
+t = time.monotonic()
+try: s.connect("full"); print("connected too early")
+except Alarm: print("EINTR", time.monotonic() - t < 1)
+signal.signal(signal.SIGALRM, lambda *a: None); signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.2); threading.Timer(0.5, listener.accept).start()
+s.connect("full"); print("restarted", s.getpeername(), time.monotonic() - t < 2)
+a, b = socket.socketpair(); signal.signal(signal.SIGALRM, alarm); signal.setitimer(signal.ITIMER_REAL, 0.2)
+try: print("sent", a.sendmsg([b"x" * 400000]))
+except Alarm: b.setblocking(False); print("partial", 0 < len(b.recv(400000)) < 400000)
+"""
+
+
+def test_blocked_calls_are_interrupted(tmp_path: Path) -> None:
+    """H4: connect and sendmsg that wait end for a handler, restart with SA_RESTART, never send twice."""
+    command = [sys.executable, "-I", "-S", "-c", _INTERRUPTED]
+    syd = [str(Path(__file__).parents[2] / "scripts/syd"), "-poff", *(f"-m{rule}" for rule in ALLOWED), "--"]
+    native, ours = tmp_path / "native", tmp_path / "ours"
+    native.mkdir()
+    ours.mkdir()
+    expected = subprocess.run(command, cwd=native, capture_output=True, timeout=30, check=True).stdout
+    assert expected == b"EINTR True\nrestarted full True\npartial True\n"
+    found = subprocess.run([*syd, *command], cwd=ours, capture_output=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, expected), found.stderr

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syd_pool.emulate import access
 from tests.emulate.fake import BUFFER, Caller, calling, open_as
 from tests.emulate.test_open import build, ruleset
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
 CALLS: list[tuple[str, tuple[int | bytes, ...], int]] = [
     ("stat", (b"{}", BUFFER), 0), ("lstat", (b"{}", BUFFER), 0), ("newfstatat", (AT_FDCWD, b"{}", BUFFER, 0), 1),
-    ("statx", (AT_FDCWD, b"{}", 0, 0x7FF, BUFFER), 1), ("access", (b"{}", 4), 0), ("faccessat", (AT_FDCWD, b"{}", 4), 1),
-    ("faccessat2", (AT_FDCWD, b"{}", 4, 0x200), 1), ("readlink", (b"{}", BUFFER, 99), 0),
+    ("statx", (AT_FDCWD, b"{}", 0, 0x7FF, BUFFER), 1), ("access", (b"{}", 4), 0),
+    ("faccessat", (AT_FDCWD, b"{}", 4), 1), ("faccessat2", (AT_FDCWD, b"{}", 4, 0x200), 1),
+    ("readlink", (b"{}", BUFFER, 99), 0),
     ("readlinkat", (AT_FDCWD, b"{}", BUFFER, 99), 1),
 ]  # fmt: skip
 BAD = [0, 8, (1 << 64) - 1, 1 << 47, 0xFFFF800000000000]
@@ -76,7 +78,8 @@ def test_bad_buffer(caller: Caller, name: str, args: tuple[int | bytes, ...], at
 def test_descriptors(caller: Caller, fd: int, path: int | bytes) -> None:
     """AT_EMPTY_PATH: the caller's own descriptor, whatever it is; NULL is an empty path as natively."""
     for name, args, size in (
-        ("newfstatat", (fd, path, BUFFER, AT_EMPTY_PATH), 144), ("statx", (fd, path, AT_EMPTY_PATH, 0x7FF, BUFFER), 140),
+        ("newfstatat", (fd, path, BUFFER, AT_EMPTY_PATH), 144),
+        ("statx", (fd, path, AT_EMPTY_PATH, 0x7FF, BUFFER), 140),
         ("faccessat2", (fd, path, 4, AT_EMPTY_PATH), 0), ("readlinkat", (fd, path, BUFFER, 99), 10),
         ("newfstatat", (fd, path, 8, AT_EMPTY_PATH), 0),
     ):  # fmt: skip
@@ -96,8 +99,8 @@ def test_descriptors_are_not_judged(tmp_path: Path) -> None:
 
 def test_links_of_proc(caller: Caller) -> None:
     """/proc/self and its kin say to the caller what they say to it natively; another's links are EACCES."""
-    for path in (b"/proc/self", b"/proc/thread-self", b"/proc/self/exe", b"/proc/self/cwd", b"/proc/self/fd/62", b"/dev/fd",
-                 b"/proc/self/../self", b"/proc/%d" % caller.pid, b"/proc/%d/exe" % caller.pid):  # fmt: skip
+    ways = "/proc/self /proc/thread-self /proc/self/exe /proc/self/cwd /proc/self/fd/62 /dev/fd /proc/self/../self"
+    for path in (*ways.encode().split(), b"/proc/%d" % caller.pid, b"/proc/%d/exe" % caller.pid):
         for size in (200, 3):
             native, ours = (ask("readlink", path, BUFFER, size) for ask in (caller.native, caller.ours))
             assert (ours[0], ours[1][:200]) == (native[0], native[1][:200]), path
@@ -106,18 +109,18 @@ def test_links_of_proc(caller: Caller) -> None:
     assert caller.native("readlink", other, BUFFER, 200)[0] > 0 or os.geteuid()
 
 
-def test_real_ids_count_for_access(caller: Caller) -> None:
+def test_real_ids_count_for_access(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that changed its identity is asked with what the worker put on: its effective ids (B7)."""
-    from syd_pool.emulate import access
-
     asked: list[int] = []
-    call = caller.call("access", b"file", 4)
-    call.cred_gen = 1
-    original = access.raw_faccessat2
-    access.raw_faccessat2 = lambda fd, path, mode, flags: asked.append(flags) or original(fd, path, mode, flags)  # type: ignore[func-returns-value]
-    try:
+
+    def remember(fd: int, path: bytes, mode: int, flags: int) -> int:
+        asked.append(flags)
+        return 0
+
+    monkeypatch.setattr(access, "raw_faccessat2", remember)
+    for changed in (0, 1):
+        call = caller.call("access", b"file", 4)
+        call.cred_gen = changed
         assert call.run(access.access) == 0
-    finally:
-        access.raw_faccessat2 = original
         call.close_kept()
-    assert asked == [AT_EMPTY_PATH | 0x200]
+    assert asked == [AT_EMPTY_PATH, AT_EMPTY_PATH | 0x200]

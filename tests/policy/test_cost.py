@@ -11,9 +11,7 @@ from syd_pool.policy import Ruleset, actions
 from syd_pool.policy.rules import LONGEST_KEPT, MOST_DECISIONS
 
 REPOSITORY = Path(__file__).parents[2]
-SLOW = (
-    "re enum typing dataclasses pathlib json logging inspect subprocess argparse ctypes functools collections"
-)
+SLOW = "re enum typing dataclasses pathlib json logging inspect subprocess argparse ctypes functools collections"
 
 
 def test_the_start_path_imports_nothing_slow() -> None:
@@ -29,9 +27,7 @@ def test_the_start_path_imports_nothing_slow() -> None:
         rules.verdicts['read'][b'/etc/shadow']
         print(*[name for name in {SLOW!r}.split() if name in sys.modules])
     """
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
 

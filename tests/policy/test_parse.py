@@ -48,7 +48,7 @@ REFUSED = {
         |lock:drop|lock:d|lock:read|lock:ro|lock:ipc|lock:i|ipc:/x|ipc/uid:0|pty/x:10|root:/x|root/fake:1|root/map:1
         |append+/x|mask+/x|block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
         |symlink-try+/x|trace/force_cloexec:1|trace/deny_dotdot:1|trace/force_umask:077|trace/deny_tsc:1
-        |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|segvguard/expiry:10|config/expand:1
+        |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
         |uts/host:a|time:5|workdir:/x|rlimit/nofile:100|rlimit/nice:-10|proxy/port:1|stat|dump|cmd/exec!true
         |deny/ioctl+FIONBIO|deny/ioctl-TIOCSTI|allow/ioctl+TIOCSTI|allow/ioctl+TIOCLINUX!|deny/net/link+route
         |deny/net/accept+any!80""",
@@ -94,9 +94,7 @@ def rules_text(rules: Ruleset) -> list[str]:
     return [f"{name} {paths.rules}" for name, paths in rules._paths.items() if paths.rules]
 
 
-@pytest.mark.parametrize(
-    ("errno", "line"), [(errno, line) for errno, text in REFUSED.items() for line in rows(text)]
-)
+@pytest.mark.parametrize(("errno", "line"), [(errno, line) for errno, text in REFUSED.items() for line in rows(text)])
 def test_a_refused_command_has_its_errno_and_changes_nothing(errno: int, line: str) -> None:
     """Exit statuses are part of the interface; a command is done whole or not at all."""
     rules = Ruleset()

@@ -139,9 +139,7 @@ def _step(pattern: bytes, path: bytes, after_slash: bool) -> bool:
         rest = pattern.lstrip(b"*")
         stars = len(pattern) - len(rest)
         if stars == 1:
-            return _step(rest, path, False) or (
-                path[:1] not in (b"", b"/") and _step(pattern, path[1:], False)
-            )
+            return _step(rest, path, False) or (path[:1] not in (b"", b"/") and _step(pattern, path[1:], False))
         if stars == 2 and after_slash and rest.startswith(b"/"):
             starts = [0] + [i + 1 for i, c in enumerate(path) if c == 47]
             return any(_step(rest[1:], path[i:], True) for i in starts)
@@ -182,9 +180,7 @@ TOKENS = [
     b"\\*",
 ]
 PATTERNS = st.lists(st.sampled_from(TOKENS), max_size=9).map(lambda t: b"/" + b"".join(t))
-PATHS = st.lists(st.sampled_from([b"a", b"b", b"/a", b"/b", b"*"]), max_size=10).map(
-    lambda t: b"/" + b"".join(t)
-)
+PATHS = st.lists(st.sampled_from([b"a", b"b", b"/a", b"/b", b"*"]), max_size=10).map(lambda t: b"/" + b"".join(t))
 
 
 @settings(max_examples=4000, deadline=None)

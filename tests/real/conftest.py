@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """The markers used here, also when no project file declares them."""
     for marker in ("attack: attempts to break the sandbox", "root: needs root", "slow: long or heavy"):
         config.addinivalue_line("markers", marker)
+    if threading.current_thread() is threading.main_thread():
+        # A run that is told to end still reaps what it started: the exception goes through every `finally`.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long ones get the time they need."""
+    if not config.pluginmanager.hasplugin("timeout"):
+        return
+    for item in items:
+        if item.path.parent == Path(__file__).resolve().parent and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(900))
 
 
 SITUATIONS = [

@@ -89,9 +89,7 @@ class Bench:
     def compile(directory: Path) -> Path:
         """Build the payload."""
         output = directory / "victims"
-        subprocess.run(
-            ["cc", "-O1", "-Wall", "-pthread", "-o", output, HERE / "victims.c"], check=True, timeout=60
-        )
+        subprocess.run(["cc", "-O1", "-Wall", "-static-pie", "-o", output, HERE / "victims.c"], check=True, timeout=60)
         return output
 
     def close(self) -> None:

@@ -386,6 +386,11 @@ def evil_counters() -> None:
     _only_first_worker(evil)
 
 
+def evil_omission() -> None:
+    """Says a call is finished that it never answered."""
+    _only_first_worker(lambda call: None)
+
+
 def evil_descriptor() -> None:
     """strict: hands over a descriptor for another call's id, or without a message, or before the phase."""
 
@@ -403,7 +408,6 @@ def evil_descriptor() -> None:
 
 def evil_exit() -> None:
     """Ends the run by C_EXIT although no rule says `exit`: a worker may, but the end must be orderly."""
-
 
     def evil(call: Caller) -> int:
         call.complete(C_EXIT, 33)
@@ -450,7 +454,7 @@ def _vandalise(link: str, fd: int, own: bool) -> int:
         (32, lambda: os.truncate(link, 0)),
     ):
         try:
-            if act() is not None or not own and bit > 2 or bit in (1, 2, 32):
+            if act() is not None or (not own and bit > 2) or bit in (1, 2, 32):
                 done |= bit
         except OSError:
             pass

@@ -10,6 +10,7 @@
  *     victims again DIR LETTER COUNT       one call COUNT times in this process: "result N" lines
  *     victims opens FILE COUNT KILLED      COUNT opens, every KILLED-th by a child that is killed amid it;
  *                                          waits for a line on stdin before and after
+ *     victims tree FILE COUNT              a tree of COUNT processes that never ends
  *     victims uffd                         a path that lies in a page that never comes
  */
 #define _GNU_SOURCE
@@ -147,12 +148,26 @@ struct tally {
     long calls, eio, wrong, other;
     long worst; /* microseconds */
     long errnos[4];
+    long which; /* bit N: check N failed */
     unsigned bucket[BUCKETS];
 };
 
+/* begin and end of calls that took long, for who knows when a worker was killed: CLOCK_MONOTONIC */
+#define SLOW_US 300
+#define SLOW_MOST 100000
+
+static struct slow {
+    double count, call[SLOW_MOST][2];
+} *slow;
+
 static void took(struct tally *t, double since)
 {
-    long us = (now() - since) * 1e6, at = us / 250;
+    double end = now();
+    long us = (end - since) * 1e6, at = us / 250;
+    if (slow && us >= SLOW_US && slow->count < SLOW_MOST) {
+        double *call = slow->call[(long)slow->count++];
+        call[0] = since, call[1] = end;
+    }
     t->calls++;
     t->bucket[at < BUCKETS ? at : BUCKETS - 1]++;
     if (us > t->worst)
@@ -174,12 +189,31 @@ static int judge(struct tally *t, int right, int error)
     return 1;
 }
 
+/* Whoever is to be killed because nobody knows what its call did may see the wrong thing for a moment. */
+static void wrong(struct tally *t, int check, int failed)
+{
+    if (failed)
+        usleep(100000);
+    t->wrong += failed;
+    if (failed)
+        t->which |= 1L << check;
+}
+
 static int descriptors_of(void)
 {
     int n = 0;
     for (int fd = 0; fd < 1024; fd++)
         n += fcntl(fd, F_GETFD) >= 0;
     return n;
+}
+
+/* Whether a path is there; an EIO of the question itself is no answer. */
+static int exists(const char *path)
+{
+    int ok;
+    while ((ok = access(path, F_OK)) < 0 && errno == EIO)
+        ;
+    return ok == 0;
 }
 
 static void one_round(struct tally *t, const char *directory, int who, long round)
@@ -195,39 +229,40 @@ static void one_round(struct tally *t, const char *directory, int who, long roun
 
     at = now(), fd = open(file, O_RDONLY), took(t, at);
     if (!judge(t, fd >= 0, errno)) {
-        t->wrong += check_file(fd, text) != 0;
+        wrong(t, 0, check_file(fd, text) != 0);
         close(fd);
     }
     at = now(), ok = stat(file, &st), took(t, at);
     if (!judge(t, ok == 0, errno))
-        t->wrong += st.st_size != (off_t)strlen(text);
+        wrong(t, 1, st.st_size != (off_t)strlen(text));
     at = now(), ok = stat(fresh, &st), took(t, at);
     if (ok == 0)
-        t->wrong++;
+        wrong(t, 2, 1);
     else
         judge(t, errno == ENOENT, errno);
     at = now(), fd = open(fresh, O_CREAT | O_EXCL | O_RDWR, 0640), took(t, at);
     if (!judge(t, fd >= 0, errno)) {
-        if (fstat(fd, &st) < 0 || st.st_size != 0 || !S_ISREG(st.st_mode) || write(fd, text, 4) != 4)
-            t->wrong++;
+        while ((ok = fstat(fd, &st)) < 0 && errno == EIO)
+            ; /* newfstatat(2) in today's libc */
+        if (ok < 0 || st.st_size != 0 || !S_ISREG(st.st_mode) || write(fd, text, 4) != 4)
+            wrong(t, 3, 1);
         close(fd);
     }
     /* after an EIO it is there or not: the truth, not a guess, decides what is right from here on */
-    int there = access(fresh, F_OK) == 0;
-    if (!there)
+    if (!exists(fresh))
         return;
     at = now(), ok = rename(fresh, other), took(t, at);
     int unknown = judge(t, ok == 0, errno);
-    if (unknown && access(other, F_OK) != 0) {
-        if (access(fresh, F_OK) != 0)
-            t->wrong++; /* it is nowhere: done twice or lost */
+    if (unknown && !exists(other)) {
+        if (!exists(fresh))
+            wrong(t, 4, 1); /* it is nowhere: done twice or lost */
         strcpy(other, fresh);
     }
     at = now(), ok = unlink(other), took(t, at);
     unknown = judge(t, ok == 0, errno);
-    if (access(other, F_OK) == 0) {
+    if (exists(other)) {
         if (!unknown)
-            t->wrong++;
+            wrong(t, 5, 1);
         while (unlink(other) < 0 && errno == EIO)
             ;
     }
@@ -241,12 +276,22 @@ static int load(const char *directory, double seconds, int callers)
     long leaked = 0;
     int *leaks = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     double end = now() + seconds;
+    struct slow *slows = NULL;
+    const char *file = getenv("SLOW_CALLS");
+    if (file) {
+        int fd = open(file, O_RDWR | O_CREAT | O_TRUNC, 0666);
+        if (fd < 0 || ftruncate(fd, sizeof(struct slow) * callers) < 0)
+            return 3;
+        slows = mmap(NULL, sizeof(struct slow) * callers, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+    }
     printf("ready %d\n", getpid());
     fflush(stdout);
     for (int who = 0; who < callers; who++) {
         /* a nursery for each caller: one that is killed is counted, and comes again */
         if (fork() == 0) {
             int dead = 0;
+            slow = slows ? &slows[who] : NULL;
             while (now() < end) {
                 pid_t child = fork();
                 if (child == 0) {
@@ -271,7 +316,7 @@ static int load(const char *directory, double seconds, int callers)
     struct tally sum = {0};
     for (int who = 0; who < callers; who++) {
         sum.calls += all[who].calls, sum.eio += all[who].eio;
-        sum.wrong += all[who].wrong, sum.other += all[who].other;
+        sum.wrong += all[who].wrong, sum.which |= all[who].which, sum.other += all[who].other;
         if (all[who].worst > sum.worst)
             sum.worst = all[who].worst;
         for (int i = 0; i < BUCKETS; i++)
@@ -286,8 +331,8 @@ static int load(const char *directory, double seconds, int callers)
         while (k < 3 && seen >= sum.calls * parts[k])
             p[k++] = (i + 1) * 250;
     }
-    printf("calls %ld\neio %ld\nwrong %ld\nother %ld\nkilled %d\nleaked %ld\n", sum.calls, sum.eio, sum.wrong,
-           sum.other, killed, leaked);
+    printf("calls %ld\neio %ld\nwrong %ld\nwhich %#lx\nother %ld\nkilled %d\nleaked %ld\n", sum.calls, sum.eio, sum.wrong,
+           sum.which, sum.other, killed, leaked);
     printf("p50-us %ld\np99-us %ld\np999-us %ld\nmax-us %ld\n", p[0], p[1], p[2], sum.worst);
     return 0;
 }
@@ -374,8 +419,33 @@ static int vanish(const char *state, int count)
     return 0;
 }
 
+/* COUNT processes: children, sessions of their own, daemons; every one makes calls for ever */
+static int tree(const char *path, int count)
+{
+    struct stat st;
+    for (int i = 1; i < count; i++) {
+        if (fork())
+            continue;
+        if (i % 3 == 1)
+            setsid();
+        if (i % 3 == 2 && (setsid(), fork()))
+            _exit(0);
+        for (;;) {
+            stat(path, &st);
+            usleep(20000);
+        }
+    }
+    usleep(100000);
+    printf("ready %d\n", getpid());
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 4 && !strcmp(argv[1], "tree"))
+        return tree(argv[2], atoi(argv[3]));
     if (argc == 5 && !strcmp(argv[1], "load"))
         return load(argv[2], atof(argv[3]), atoi(argv[4]));
     if (argc == 5 && !strcmp(argv[1], "again"))

@@ -1,0 +1,86 @@
+"""SegvGuard: a program that crashes again and again is not executed any more for a while (syd(7), SegvGuard).
+
+    exit event with a signal of SIGNALS ---> note_end()      maxcrashes within expiry: suspended
+    verdict "may be executed" -------------> refusal()       while suspended: as default/segvguard says
+
+A program is a file, (st_dev, st_ino): of a script it is the interpreter, which is what crashed.  One process
+counts once however many of its threads end by the signal.  It stands where executions are judged: under
+ptrace, with a row for execve in force.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES
+from time import monotonic
+
+from syd_pool.policy import actions
+from syd_pool.tracer import ptrace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.tracer.state import Run, Task
+
+# ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV, XCPU, XFSZ, SYS, QUIT: those that dump core, and SIGKILL, by which the
+# action `kill` counts
+SIGNALS = frozenset((4, 5, 6, 7, 8, 9, 11, 24, 25, 31, 3))
+MOST_PROGRAMS = 1024  # remembered; then the oldest are forgotten
+_SENT = {actions.ABORT: 6, actions.KILL: 9, actions.STOP: 19}
+
+
+def note_end(run: Run, tid: int) -> None:
+    """A thread stands at its exit event: was this a crash of its program?"""
+    if ptrace.event_message(tid) & 0x7F not in SIGNALS:
+        return
+    task = run.tasks.get(tid)
+    tgid = task.tgid if task is not None else tid
+    rules = run.config.rules
+    expiry = _number(rules.option("segvguard/expiry"))
+    if not expiry:
+        return
+    try:
+        status = os.stat(f"/proc/{tid}/exe")
+    except OSError:
+        return
+    now = monotonic()
+    program = status.st_dev, status.st_ino
+    crashes = [crash for crash in run.crashes.pop(program, ()) if now - crash[0] < expiry]
+    if all(counted != tgid for _, counted in crashes):
+        crashes.append((now, tgid))
+    if len(crashes) >= _number(rules.option("segvguard/maxcrashes")):
+        run.suspended[program] = now + _number(rules.option("segvguard/suspension"))
+        run.log("segvguard", tid, _name(program), "crashes too often, suspended")
+    run.crashes[program] = crashes
+    for table in (run.crashes, run.suspended):
+        while len(table) > MOST_PROGRAMS:
+            del table[next(iter(table))]
+
+
+def refusal(run: Run, task: Task, program: tuple[int, ...]) -> int:
+    """The errno with which the execution of a file is refused, 0 if it is not; acts as default/segvguard says."""
+    until = run.suspended.get((program[0], program[1]))
+    if until is None:
+        return 0
+    rules = run.config.rules
+    if monotonic() >= until or not rules.option("segvguard/expiry"):
+        del run.suspended[program[0], program[1]]
+        run.crashes.pop((program[0], program[1]), None)
+        return 0
+    action = rules.defaults.get("segvguard", actions.DENY)
+    if action != actions.FILTER:
+        run.log("segvguard", task.tid, _name(program), f"suspended: {actions.NAMES[action]}")
+    if action == actions.WARN:
+        return 0
+    if action in _SENT:
+        os.kill(task.tgid, _SENT[action])
+    elif action == actions.EXIT:
+        run.status, run.ended = EACCES, True
+    return EACCES
+
+
+def _name(program: tuple[int, ...]) -> str:
+    return f"inode {program[1]} of device {program[0]:#x}"
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, (int, float)) else 0
