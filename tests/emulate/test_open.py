@@ -178,17 +178,26 @@ def test_the_callers_descriptors_by_name(tmp_path: Path) -> None:
                 assert caller.our_open("open", path, flags) == caller.native_open("open", path, flags), (path, flags)
 
 
-def test_fifo_waits_in_the_lane(caller: Caller) -> None:
+def test_fifo_waits_in_the_lane(caller: Caller, tmp_path: Path) -> None:
     """Only an open that may wait is announced as blocking: not O_NONBLOCK, not both ends at once."""
     for flags, blocks in ((NONBLOCK, 0), (RW, 0), (0, 1)):
-        pid = os.fork()
-        if not pid:
-            os.open(caller.do(os.getcwd) + "/fifo" if blocks else "/dev/null", os.O_WRONLY)
-            os._exit(0)
+        pid = open_in_child(tmp_path / "fifo") if blocks else 0
         opened, call = caller.our_call("open", b"fifo", flags)
-        os.waitpid(pid, 0)
+        if pid:
+            os.waitpid(pid, 0)
         assert isinstance(opened, Opened) and call.blocked == blocks and call.effects == 1
     assert caller.our_open("open", b"fifo", W | NONBLOCK) == -ENXIO
+
+
+def open_in_child(path: Path) -> int:
+    """Somebody who opens a FIFO for writing, and goes."""
+    pid = os.fork()
+    if not pid:
+        try:
+            os.open(path, os.O_WRONLY)
+        finally:
+            os._exit(0)
+    return pid
 
 
 def test_effects_are_announced(caller: Caller) -> None:
