@@ -31,8 +31,7 @@ def _make(call: Call, dirfd: int, address: int, mode: int) -> int:
         return refused
     parent, name = spot(at, path)
     # The umask itself, not mode & ~umask: a default ACL of the parent replaces it (acl(5)).
-    mask = call.umask()
-    call.valid()
+    mask = call.umask()  # asks valid()
     umask(mask)
     call.begin_effect()
     result = raw_mkdirat(parent, name, mode & 0xFFFF)  # umode_t is 16 bits wide

@@ -67,6 +67,7 @@ from syd_pool.worker.main import run as run_worker
 
 POISON_DEATHS = 2
 BOOT_FAILURES = 3
+FOREIGN_KILLS = 300  # ... of workers that are not ready yet count as one such failure
 EXIT_NO_WORKER = 70  # EX_SOFTWARE
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
 _CHROOT = NR["chroot"]
@@ -455,7 +456,7 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     worker.socket.close()
     worker.request.close()
     worker.page.close()
-    _survive(run, was_ready)
+    _survive(run, was_ready, _crashed(status) or worker.reason != 0)
 
 
 def _settle_calls(run: Run, worker: Worker, status: int) -> int:
@@ -497,15 +498,16 @@ def _settle_liar(run: Run, worker: Worker) -> int:
     return 0
 
 
-def _survive(run: Run, was_ready: bool) -> None:
+def _survive(run: Run, was_ready: bool, own: bool) -> None:
     """Without a worker nothing is answered, so the last one is replaced at once, without asking the monitor.
 
-    Workers that die before they are ready are a fault of ours or of this host: the run ends (I1).
+    Workers that die before they are ready are a fault of ours or of this host: the run ends (I1).  One kill -9
+    from outside after the other is not, unless it never ends.
     """
-    run.boot_failures = 0 if was_ready else run.boot_failures + 1
+    run.boot_failures = 0 if was_ready else run.boot_failures + (FOREIGN_KILLS if own else 1)
     if run.ready or run.ended:
         return
-    if run.boot_failures >= BOOT_FAILURES:
+    if run.boot_failures >= BOOT_FAILURES * FOREIGN_KILLS:
         os.write(2, b"syd-pool: no worker can start here; `syd-pool check` may tell why\n")
         run.status, run.ended, run.reason = EXIT_NO_WORKER, True, "setup"
         return
@@ -568,8 +570,10 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
 def _unknown(run: Run, tgid: int) -> None:
     """Died in ADDFD+SEND: its caller may have been told `descriptor 0`.  It must not run on (I2, mode send)."""
     run.control.q[c.H_UNKNOWN] += 1
+    run.innocent.add(tgid)
     try:
         os.kill(tgid, SIGKILL)
     except ProcessLookupError:
+        run.innocent.discard(tgid)
         return
     run.log("outcome", tgid, "a worker died while installing a descriptor", "killed; see --fd-answers")

@@ -36,7 +36,7 @@ def note_end(run: Run, tid: int) -> None:
     tgid = task.tgid if task is not None else tid
     rules = run.config.rules
     expiry = _number(rules.option("segvguard/expiry"))
-    if not expiry:
+    if not expiry or tgid in run.innocent:
         return
     try:
         status = os.stat(f"/proc/{tid}/exe")

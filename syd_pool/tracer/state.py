@@ -146,6 +146,7 @@ class Run:
         self.buffer = bytearray(NOTIF_SIZE)
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
+        self.innocent: set[int] = set()  # thread groups that die for a fault of ours: no crash of their program
         self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
         self.crashes: dict[tuple[int, int], list[tuple[float, int]]] = {}  # program -> (when, thread group)

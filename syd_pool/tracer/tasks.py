@@ -70,6 +70,7 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
 def forget(run: Run, tid: int) -> None:
     """The thread has died: drop its state."""
     task = run.tasks.pop(tid, None)
+    run.innocent.discard(tid)
     if task is not None and task.held:
         for key, held in list(run.held.items()):
             if held is task:
