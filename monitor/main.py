@@ -229,8 +229,9 @@ class Monitor:
             self.ask(p.PONG, None, argument)
         elif kind == p.REFUSED:
             self._asked.clear()
-            self._failed_at = monotonic_ns()
-            self._backoff.refused(self._failed_at)
+            if argument:
+                self._failed_at = monotonic_ns()
+                self._backoff.refused(self._failed_at)
         elif kind == p.STATS and fd >= 0:
             self._publish(fd)
 

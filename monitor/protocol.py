@@ -35,7 +35,7 @@ WORKER_DEAD = 3  # index, generation; argument: death(), key: poison_key() of th
 EXIT = 4  # drain the log and leave
 PING = 5  # argument: any number; answered by PONG with the same
 STATS = 6  # a descriptor by SCM_RIGHTS that one JSON object is written to
-REFUSED = 7  # a SPAWN could not be done; argument: errno
+REFUSED = 7  # a SPAWN could not be done; argument: errno, or 0: there are as many workers as may be
 
 # --- monitor -> tracer ---------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=float, metavar="MS", help="between two kills; default 10, monitor 500")
     parser.add_argument("--fd-answers", default="all", choices=(*MODES, "all"), help="default all; monitor: send")
     parser.add_argument("--callers", type=int, default=4)
-    parser.add_argument("--nproc-max", type=int, default=4, help="workers there may be; default 4")
+    parser.add_argument("--workers", type=int, default=4, help="in the pool, no more and no fewer; default 4")
     parser.add_argument("--times", type=int, default=20, help="tracer: how often, for each user; default 20")
     parser.add_argument("--tree", type=int, default=50, help="tracer: processes of the tree; default 50")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure there")
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace, payload: Path, place: Path) -> list[dict[s
     modes = MODES if args.fd_answers == "all" else (args.fd_answers,)
     if args.part == "monitor" and args.fd_answers == "all":
         modes = MODES[:1]
-    plan = runs.Plan(args.part, args.seconds, args.every / 1000, args.callers, args.nproc_max)
+    plan = runs.Plan(args.part, args.seconds, args.every / 1000, args.callers, args.workers)
     return [runs.load(plan, payload, place, mode) for mode in modes]
 
 

@@ -35,12 +35,12 @@ class Failed(Exception):
 class Plan:
     """Who is killed how often under what."""
 
-    def __init__(self, part: str, seconds: float, every: float, callers: int, nproc_max: int) -> None:
+    def __init__(self, part: str, seconds: float, every: float, callers: int, workers: int) -> None:
         self.part = part
         self.seconds = seconds
         self.every = every
         self.callers = callers
-        self.nproc_max = nproc_max
+        self.workers = workers
 
 
 # --- processes --------------------------------------------------------------------------------------
@@ -192,6 +192,7 @@ class Killer:
         self.kills: list[float] = []
         self.replaced: list[float] = []  # seconds
         self._pending: list[float] = []
+        self._struck: set[int] = set()
         self._known = set(self.targets())
 
     def targets(self) -> list[int]:
@@ -209,10 +210,12 @@ class Killer:
 
     def strike(self) -> None:
         """Kill one, if there is one."""
-        targets = self.targets()
+        targets = [pid for pid in self.targets() if pid not in self._struck]
         if targets:
             at = time.monotonic()
-            kill(random.choice(targets))
+            victim = random.choice(targets)
+            self._struck.add(victim)
+            kill(victim)
             self.kills.append(at)
             self._pending.append(at)
 
@@ -244,7 +247,7 @@ def load(plan: Plan, payload: Path, place: Path, mode: str) -> dict[str, Any]:
     slow = place / "slow"
     total = plan.seconds + WARM_S + QUIET_S
     command = [str(payload), "load", str(box), str(total), str(plan.callers)]
-    words = ["--fd-answers", mode, "--nproc-max", str(plan.nproc_max)]
+    words = ["--fd-answers", mode, "--nproc", str(plan.workers), "--nproc-max", str(plan.workers)]
     sandbox = Sandbox(place, words, command, os.geteuid(), {"SLOW_CALLS": str(slow)})
     try:
         sandbox.wait_for("ready")

@@ -199,9 +199,8 @@ GUARDS: tuple[Guard, ...] = (
 NATIVE: dict[str, str] = {
     "descriptors": (
         "read write close pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek dup "
-        "dup2 dup3 fcntl close_range flock fsync fdatasync sync_file_range ftruncate fallocate "
-        "fadvise64 readahead sendfile splice tee copy_file_range pipe pipe2 ioctl fstat fstatfs "
-        "fchmod fchown fsetxattr fgetxattr flistxattr fremovexattr"
+        "dup2 dup3 fcntl close_range flock fsync fdatasync sync_file_range "
+        "fadvise64 readahead sendfile splice tee copy_file_range pipe pipe2 ioctl fstat fstatfs"
     ),
     "waiting": (
         "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait "

@@ -70,7 +70,7 @@ _INSTRUCTION = Struct("<HBBI")
 
 _PROT_EXEC = 4
 _MADVICE = (0, 4, 8, 14, 15)  # NORMAL, DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE: malloc's
-_FCNTL = (1, 2, 3, 0x406)  # GETFD, SETFD, GETFL, DUPFD_CLOEXEC
+_FCNTL = (1, 2, 3, 4, 0x406)  # GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC
 _PRCTL = (1, 15, 38, 39)  # SET_PDEATHSIG, SET_NAME, SET_NO_NEW_PRIVS, GET_NO_NEW_PRIVS
 _CLONE_THREAD = 0x3D0F00  # exactly what pthread_create(3) asks for: bind(2) by name needs a thread (emulate/bind.py)
 _OPTIONS = (libc.SO_TYPE, libc.SO_DOMAIN)
@@ -85,7 +85,7 @@ _FREELY = (
     # looking paths up, and performing calls in what was found
     "openat fstat newfstatat statx lstat stat fstatfs statfs readlink readlinkat getdents64 lseek "
     "faccessat faccessat2 access mkdirat unlinkat renameat2 linkat symlinkat mknodat truncate "
-    "ftruncate fchmod fchmodat fchmodat2 fchownat utimensat umask fchdir getcwd dup "
+    "ftruncate fallocate fchmod fchmodat fchmodat2 fchownat utimensat umask fchdir getcwd dup "
     "getxattr lgetxattr listxattr llistxattr setxattr lsetxattr removexattr lremovexattr "
     "inotify_add_watch "
     # the caller's memory

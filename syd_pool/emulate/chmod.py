@@ -1,11 +1,12 @@
-"""chmod(2), fchmodat(2), fchmodat2(2): category `chmod`.  fchmod(2) passes natively."""
+"""chmod(2), fchmodat(2), fchmodat2(2), fchmod(2): category `chmod`."""
 
 from __future__ import annotations
 
+import os
 from errno import EINVAL
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.held import judge_object, own_path
+from syd_pool.emulate.held import judge_object, judged_fd, own_path
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchmodat, raw_fchmodat2
 
 TYPE_CHECKING = False
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 def chmod(call: Call) -> int:
     """chmod(path, mode)"""
     return _followed(call, AT_FDCWD, call.args[0], call.args[1])
+
+
+def fchmod(call: Call) -> int:
+    """fchmod(fd, mode)"""
+    own = judged_fd(call, call.fd(0), "chmod")
+    call.valid()
+    call.begin_effect()
+    os.fchmod(own, call.args[1] & 0xFFFF)
+    return 0
 
 
 def fchmodat(call: Call) -> int:

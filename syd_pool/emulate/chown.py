@@ -1,7 +1,6 @@
-"""chown(2), lchown(2), fchownat(2): category `chown` for the owner, `chgrp` for the group.
+"""chown(2), lchown(2), fchownat(2), fchown(2): category `chown` for the owner, `chgrp` for the group.
 
 An id of -1 is left alone and asks for nothing, so a call that changes neither is judged as `stat` only.
-fchown(2) passes natively.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from errno import EINVAL
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.held import judge_object
+from syd_pool.emulate.held import judge_object, judged_fd
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchownat
 
 TYPE_CHECKING = False
@@ -38,12 +37,25 @@ def fchownat(call: Call) -> int:
     return _chown(call, call.fd(0), 1, how)
 
 
+def fchown(call: Call) -> int:
+    """fchown(fd, owner, group)"""
+    owner, group = call.int(1), call.int(2)
+    own = judged_fd(call, call.fd(0), *_categories(owner, group))
+    call.valid()
+    call.begin_effect()
+    return raw_fchownat(own, b"", owner, group, AT_EMPTY_PATH)
+
+
+def _categories(owner: int, group: int) -> list[str]:
+    wanted = (("chown", owner), ("chgrp", group))
+    return [category for category, number in wanted if number != _UNCHANGED]
+
+
 def _chown(call: Call, dirfd: int, first: int, how: int) -> int:
     """first: the argument that is the path; owner and group follow it."""
     owner, group = call.int(first + 1), call.int(first + 2)
     found = call.find(call, dirfd, call.string(call.args[first]), how)
-    wanted = (("chown", owner), ("chgrp", group))
-    judge_object(call, found.path, *(category for category, number in wanted if number != _UNCHANGED))
+    judge_object(call, found.path, *_categories(owner, group))
     call.valid()
     call.begin_effect()
     return raw_fchownat(found.fd, b"", owner, group, AT_EMPTY_PATH)

@@ -12,6 +12,7 @@ from fcntl import F_GETFL, fcntl
 from stat import S_ISLNK
 
 from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.paths import shown, text_of
 from syd_pool.linux.libc import O_PATH
 
 TYPE_CHECKING = False
@@ -42,6 +43,20 @@ def opened_fd(call: Call, fd: int) -> int:
     own = call.own_fd(fd)
     if fcntl(own, F_GETFL) & O_PATH:
         raise OSError(EBADF, os.strerror(EBADF))
+    return own
+
+
+def judged_fd(call: Call, fd: int, *categories: str) -> int:
+    """As opened_fd(), judged by the path of what is open: to have opened it for reading is no leave to change it.
+
+    What has no name (a pipe, a memfd, a file that was removed) is nothing that a rule could be about.
+    """
+    own = opened_fd(call, fd)
+    if os.fstat(own).st_nlink:
+        text = shown(text_of(own), call.tgid)
+        for category in categories if text[:1] == b"/" else ():
+            if call.rules.verdicts[category][text]:
+                call.judge(category, text)
     return own
 
 

@@ -20,7 +20,8 @@ Of O_NOFOLLOW, which only says how to get there, F_GETFL shows nothing; all othe
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
+from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
+from fcntl import F_SETFL, fcntl
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
@@ -156,6 +157,10 @@ def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, 
 def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int | None:
     status = os.fstat(held)
     kind = status.st_mode
+    if flags & O_PATH and call.rules.option("trace/allow_unsafe_open_path"):
+        call.valid()
+        call.resume()  # the user chose: the kernel resolves it again, and what it finds can only be looked at
+        return None
     refused = _wrong_kind(kind, flags)
     if refused:
         return refused
@@ -175,7 +180,7 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         if flags & O_TRUNC:
             call.valid()
             call.begin_effect()
-        fd = raw_openat(AT_FDCWD, b"/proc/self/fd/%d" % held, how)
+        fd = _open_file(call, held, how)
     else:
         fd = _open_special(call, held, kind, status.st_rdev, how, flags & O_PATH)
     if fd < 0:
@@ -225,6 +230,19 @@ def _judge(call: Call, path: bytes, kind: int, flags: int) -> None:
             call.judge(category, path)
     if access and verdicts["write"][path]:
         call.judge("write", path)
+
+
+def _open_file(call: Call, held: int, how: int) -> int:
+    """Open a regular file or directory that is held: it waits only where somebody has a lease on it (fcntl(2))."""
+    name = b"/proc/self/fd/%d" % held
+    if how & O_NONBLOCK:
+        return raw_openat(AT_FDCWD, name, how)
+    fd = raw_openat(AT_FDCWD, name, how | O_NONBLOCK)
+    if fd >= 0:
+        fcntl(fd, F_SETFL, how)
+    elif fd == -EAGAIN:
+        return call.blocking(raw_openat, AT_FDCWD, name, how)
+    return fd
 
 
 def _open_special(call: Call, held: int, kind: int, device: int, how: int, only_path: int) -> int:

@@ -83,6 +83,15 @@ ROWS: tuple[Row, ...] = (
     ("lsetxattr", NOTIFY, _SET, "xattr:lsetxattr", ""),
     ("removexattr", NOTIFY, _SET, "xattr:removexattr", ""),
     ("lremovexattr", NOTIFY, _SET, "xattr:lremovexattr", ""),
+    # on a descriptor: how it was opened says nothing about these
+    ("fchmod", NOTIFY, ("chmod",), "chmod:fchmod", ""),
+    ("fchown", NOTIFY, ("chown", "chgrp"), "chown:fchown", ""),
+    ("ftruncate", NOTIFY, ("truncate",), "truncate:ftruncate", ""),
+    ("fallocate", NOTIFY, ("truncate",), "truncate:fallocate", ""),
+    ("fgetxattr", NOTIFY, ("read",), "xattr:fgetxattr", ""),
+    ("flistxattr", NOTIFY, ("read",), "xattr:flistxattr", ""),
+    ("fsetxattr", NOTIFY, ("chattr",), "xattr:fsetxattr", ""),
+    ("fremovexattr", NOTIFY, ("chattr",), "xattr:fremovexattr", ""),
     ("inotify_add_watch", NOTIFY, ("notify", "walk", "stat"), "inotify:inotify_add_watch", ""),
     ("chroot", NOTIFY, ("chroot",), "chroot:chroot", "never performed; afterwards every judged path is refused"),
     ("execve", TRACE, _EXEC, "exec:execve", "without ptrace: judged and continued, racy"),
@@ -110,6 +119,9 @@ ROWS: tuple[Row, ...] = (
 # I5: the only calls that may be answered with CONTINUE, each with its reason.  Every other one is
 # answered with a value, and worker/answer.py refuses to build the flag for it.
 CONTINUE: dict[str, str] = {
+    "open": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
+    "openat": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
+    "openat2": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
     "execve": "only without ptrace, where the user chose the race",
     "execveat": "only without ptrace, where the user chose the race",
     "chdir": "only without ptrace, where the user chose the race",

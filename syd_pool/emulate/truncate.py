@@ -1,19 +1,23 @@
-"""truncate(2): category `truncate`.  ftruncate(2) passes natively: its descriptor was judged when opened."""
+"""truncate(2), ftruncate(2), fallocate(2): category `truncate`."""
 
 from __future__ import annotations
 
 import os
 from errno import EFBIG, EINVAL
+from fcntl import F_GETFL, fcntl
+from stat import S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
+from syd_pool.emulate.held import judged_fd
 from syd_pool.emulate.judge import send_signal
-from syd_pool.linux.libc import raw_truncate
+from syd_pool.linux.libc import raise_errno, raw_fallocate, raw_truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
 SIGXFSZ = 25
+FALLOC_FL_KEEP_SIZE = 1
 
 
 def truncate(call: Call) -> int:
@@ -35,6 +39,42 @@ def truncate(call: Call) -> int:
     call.valid()
     call.begin_effect()
     return raw_truncate(own, length)
+
+
+def ftruncate(call: Call) -> int:
+    """ftruncate(fd, length)"""
+    length = call.args[1]
+    if length >> 63:
+        return -EINVAL
+    own = judged_fd(call, call.fd(0), "truncate")
+    if _too_large(call, own, length):
+        return -EFBIG
+    call.valid()
+    call.begin_effect()
+    os.ftruncate(own, length)
+    return 0
+
+
+def fallocate(call: Call) -> int:
+    """fallocate(fd, mode, offset, length)"""
+    mode, offset, length = call.int(1), call.args[2], call.args[3]
+    own = judged_fd(call, call.fd(0), "truncate")
+    if not (offset | length) >> 63 and not mode & FALLOC_FL_KEEP_SIZE and _too_large(call, own, offset + length):
+        return -EFBIG
+    call.valid()
+    call.begin_effect()
+    return raise_errno(raw_fallocate(own, mode, offset, length))
+
+
+def _too_large(call: Call, own: int, length: int) -> bool:
+    """Would this make a file larger than the caller may?  Then it has got its SIGXFSZ."""
+    status = os.fstat(own)
+    if not S_ISREG(status.st_mode) or length <= status.st_size or length <= _largest_file(call):
+        return False
+    if not fcntl(own, F_GETFL) & os.O_ACCMODE:
+        return False
+    send_signal(call, SIGXFSZ)
+    return True
 
 
 def _largest_file(call: Call) -> int:

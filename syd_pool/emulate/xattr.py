@@ -1,7 +1,7 @@
 """Extended attributes: get*, list*: category `read`; set*, remove*: category `chattr`.
 
-The calls take no O_PATH descriptor, so the held object is reached by a path of ours (held.py).  Those on
-a descriptor (fgetxattr(2) and its kin) pass natively.  The *xattrat calls of Linux 6.13 are not built.
+The calls take no O_PATH descriptor, so the held object is reached by a path of ours (held.py); what a
+descriptor of the caller holds, too (fgetxattr(2) and its kin).  The *xattrat calls of Linux 6.13 are not built.
 The order of the checks is that of fs/xattr.c since Linux 6.13: name and value, then the path.
 """
 
@@ -11,7 +11,7 @@ from ctypes import addressof, create_string_buffer
 from errno import E2BIG, EINVAL, ENAMETOOLONG, ERANGE
 
 from syd_pool.emulate.call import FOLLOW
-from syd_pool.emulate.held import judge_object, reach
+from syd_pool.emulate.held import judge_object, judged_fd, own_path, reach
 from syd_pool.linux.libc import raw_getxattr, raw_listxattr, raw_removexattr, raw_setxattr
 
 TYPE_CHECKING = False
@@ -68,22 +68,49 @@ def lremovexattr(call: Call) -> int:
     return _remove(call, 0)
 
 
-def _get(call: Call, follow: int) -> int:
-    name = _name(call)
+def fgetxattr(call: Call) -> int:
+    """fgetxattr(fd, name, value, size)"""
+    return _get(call, None)
+
+
+def flistxattr(call: Call) -> int:
+    """flistxattr(fd, list, size)"""
+    return _list(call, None)
+
+
+def fsetxattr(call: Call) -> int:
+    """fsetxattr(fd, name, value, size, flags)"""
+    return _set(call, None)
+
+
+def fremovexattr(call: Call) -> int:
+    """fremovexattr(fd, name)"""
+    return _remove(call, None)
+
+
+def _judged(call: Call, follow: int | None, category: str) -> tuple[bytes, bool]:
+    """(path of ours, is it a link) of the first argument: a path, or without `follow` a descriptor."""
+    if follow is None:
+        return own_path(judged_fd(call, call.fd(0), category)), False
     text, path, link = reach(call, call.string(call.args[0]), follow)
-    judge_object(call, text, "read")
+    judge_object(call, text, category)
+    return path, link
+
+
+def _get(call: Call, follow: int | None) -> int:
+    name = _name(call)
+    path, link = _judged(call, follow, "read")
     size = min(call.args[3], XATTR_SIZE_MAX)
     return _hand_over(call, call.args[2], size, raw_getxattr(path, name, _buffer, size, link))
 
 
-def _list(call: Call, follow: int) -> int:
-    text, path, link = reach(call, call.string(call.args[0]), follow)
-    judge_object(call, text, "read")
+def _list(call: Call, follow: int | None) -> int:
+    path, link = _judged(call, follow, "read")
     size = min(call.args[2], XATTR_LIST_MAX)
     return _hand_over(call, call.args[1], size, raw_listxattr(path, _buffer, size, link))
 
 
-def _set(call: Call, follow: int) -> int:
+def _set(call: Call, follow: int | None) -> int:
     flags = call.int(4)
     if flags & ~(XATTR_CREATE | XATTR_REPLACE):
         return -EINVAL
@@ -92,17 +119,15 @@ def _set(call: Call, follow: int) -> int:
     if size > XATTR_SIZE_MAX:
         return -E2BIG
     value = call.read(call.args[2], size) if size else b""
-    text, path, link = reach(call, call.string(call.args[0]), follow)
-    judge_object(call, text, "chattr")
+    path, link = _judged(call, follow, "chattr")
     call.valid()
     call.begin_effect()
     return raw_setxattr(path, name, value, flags, link)
 
 
-def _remove(call: Call, follow: int) -> int:
+def _remove(call: Call, follow: int | None) -> int:
     name = _name(call)
-    text, path, link = reach(call, call.string(call.args[0]), follow)
-    judge_object(call, text, "chattr")
+    path, link = _judged(call, follow, "chattr")
     call.valid()
     call.begin_effect()
     return raw_removexattr(path, name, link)

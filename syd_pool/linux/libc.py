@@ -258,6 +258,11 @@ def raw_truncate(path: bytes, length: int) -> int:
     return 0 if _path_first(_NR_TRUNCATE, path, length, 0, 0, 0, 0) == 0 else -get_errno()
 
 
+def raw_fallocate(fd: int, mode: int, offset: int, length: int) -> int:
+    """fallocate(2)."""
+    return 0 if raw_syscall(NR["fallocate"], fd, mode, offset, length, 0, 0) == 0 else -get_errno()
+
+
 def raw_fchmodat(dirfd: int, path: bytes, mode: int) -> int:
     """fchmodat(2) as the kernel has it: without flags."""
     return 0 if _at_path(_NR_FCHMODAT, dirfd, path, mode, 0, 0, 0) == 0 else -get_errno()

@@ -499,13 +499,15 @@ def _settle_liar(run: Run, worker: Worker) -> int:
 
 
 def _survive(run: Run, was_ready: bool, own: bool) -> None:
-    """Without a worker nothing is answered, so the last one is replaced at once, without asking the monitor.
+    """Without a worker nothing is answered, so the last one is replaced at once, without asking the monitor;
+    so is one of the first that somebody else killed while it served.
 
     Workers that die before they are ready are a fault of ours or of this host: the run ends (I1).  One kill -9
     from outside after the other is not, unless it never ends.
     """
     run.boot_failures = 0 if was_ready else run.boot_failures + (FOREIGN_KILLS if own else 1)
-    if run.ready or run.ended:
+    few = was_ready and not own and len(run.workers) < run.control.q[c.H_NPROC]
+    if run.ended or (run.ready and not few):
         return
     if run.boot_failures >= BOOT_FAILURES * FOREIGN_KILLS:
         os.write(2, b"syd-pool: no worker can start here; `syd-pool check` may tell why\n")

@@ -29,7 +29,7 @@ from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, count_of
+from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, W_READY, count_of
 from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
@@ -133,13 +133,41 @@ def _start(this: Run) -> None:
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)
     watch.start_monitor(this)
+    _stand(this)
+    if this.ended and not this.eldest_ended:
+        return
     listener = spawn.take_listener(prepared, this.eldest_pidfd)
     notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
-    for fd in (listener, this.signals, this.back_bell, prepared.parent_end):
+    for fd in (listener, prepared.parent_end):
         this.poller.register(fd, POLLIN)
     status.report(config.status_fd, "ready")
     _set_alarm(this)
+
+
+def _stand(this: Run) -> None:
+    """Until the child has its filters and a worker has its own; serves what happens meanwhile (G15).
+
+    A child that is killed here stands at its exit event until we let it go, and workers that cannot start
+    end the run before the command has begun.
+    """
+    child = this.prepared.parent_end
+    for fd in (this.signals, this.back_bell, child):
+        this.poller.register(fd, POLLIN)
+    reported = False
+    while not (this.ended or this.eldest_ended or (reported and any(w.page.q[W_READY] for w in this.workers.values()))):
+        for fd, _ in this.poller.poll():
+            if fd == child:
+                reported = True
+                this.poller.unregister(child)
+            elif fd == this.signals:
+                _on_signals(this)
+            elif fd == this.back_bell:
+                pool.on_completions(this)
+            else:
+                watch.on_monitor(this)
+    if not reported:
+        this.poller.unregister(child)
 
 
 def _limits(config: RunConfig) -> list[tuple[int, int, int]]:

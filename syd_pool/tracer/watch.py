@@ -151,7 +151,10 @@ def _spawn(run: Run, count: int) -> None:
 
     if run.ended:
         return
-    for _ in range(min(count, run.monitor_config.nproc_max - len(run.workers))):
+    room = run.monitor_config.nproc_max - len(run.workers)
+    if room < count:
+        _tell(run, p.REFUSED)  # else the monitor would count on them
+    for _ in range(min(count, room)):
         try:
             pool.spawn_worker(run)
         except OSError as error:

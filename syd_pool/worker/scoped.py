@@ -92,6 +92,7 @@ def _fail(call: Call, at: int, path: bytes, errno: int) -> NoReturn:
 
 def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int) -> Found:
     """entry() under the caller's RESOLVE_ flags: the directory, then the name in it, then where a link leads."""
+    relative = path[:1] != b"/"
     for _ in range(MOST_LINKS + 1):
         names, end = split(path)
         if not names or end >= DOT:
@@ -110,5 +111,11 @@ def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int)
         if resolve & RESOLVE_NO_SYMLINKS:
             break
         target = string_at(_target, size)
-        path = target if target[:1] == b"/" else head + slash + target
+        if target[:1] != b"/":
+            path = head + slash + target
+        elif resolve & RESOLVE_NO_XDEV and (relative or os.fstat(parent.fd).st_dev != os.stat("/").st_dev):
+            # nd_jump_root() compares with a root that it does not know yet when the path is a relative one
+            _fail(call, parent.fd, name, EXDEV)
+        else:
+            path = target
     return _fail(call, parent.fd, name, ELOOP)

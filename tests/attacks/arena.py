@@ -42,6 +42,7 @@ CATEGORIES = "walk,stat,read,write,readdir,exec,create,delete,rename,symlink,tru
 ALL = ",".join(CATEGORIES)
 # What the payloads need of syd beyond our categories, and what its own suite passes to every run.
 LIFTED = (
+    "trace/allow_unsafe_open_path:1",
     "trace/allow_unsafe_dumpable:1",
     "trace/allow_unsafe_exec_nopie:1",
     "trace/allow_unsafe_prlimit:1",

@@ -7,9 +7,14 @@ import socket
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from arena import USER, Arena, Identity, Payloads, Runner, kill_one, open_file, switch_on, wait_until
+
+from syd_pool.shm.ring import CHDIR
+from syd_pool.tracer import events, tasks
+from syd_pool.tracer.state import Task
 
 pytestmark = pytest.mark.attack
 
@@ -125,3 +130,74 @@ def test_no_worker_survives_the_keeper(root_runner: Runner, arena: Arena) -> Non
         kill_one(running.process.pid)
         running.process.wait(5)
         assert wait_until(lambda: not running.sandbox(), 3), running.sandbox()
+
+
+def test_changes_through_a_descriptor(runner: Runner, arena: Arena) -> None:
+    """C8: having opened a file, as the rules allow, is no leave to change what they protect of it."""
+    categories = "chmod,chown,chgrp,chattr,truncate"
+    rules = [f"sandbox/{categories}:on", f"allow/{categories}+/***", f"deny/{categories}+{arena.box}/kept"]
+    for name, status in (("kept", "13"), ("free", "0")):  # the second is the positive control
+        open_file(arena.box / name, "twelve bytes")
+        os.chown(arena.box / name, runner.identity.uid or 0, runner.identity.uid or 0)
+        command = [runner.payload("review"), "descriptor", str(arena.box), str(arena.box / name)]
+        facts = runner.boxed(command, [*LOOK, *rules]).facts
+        assert facts.pop("open") == "0" and set(facts.values()) == {status} and len(facts) == 6, facts
+    assert (arena.box / "kept").read_text() == "twelve bytes" and (arena.box / "kept").stat().st_mode & 0o777 == 0o666
+
+
+def test_an_open_that_waits_for_a_lease(runner: Runner, arena: Arena) -> None:
+    """F1: it waits as natively; the workers that waited were killed and every open of the program denied then."""
+    file = arena.box / "leased"
+    open_file(file, "leased\n")
+    os.chown(file, runner.identity.uid or 0, runner.identity.uid or 0)
+    command = [runner.payload("review"), "lease", str(arena.box), str(file)]
+    outcome = runner.boxed(command, LOOK, env={"SYD_POOL_STALL_MS": "500"})
+    assert outcome.facts == {"lease": "0", "meanwhile": "0", "opened": "0", "flags": "1", "waited": "1"}, outcome
+    assert runner.native(command).facts == outcome.facts
+
+
+def test_threads_that_move_while_one_executes(runner: Runner, arena: Arena, seconds: float) -> None:
+    """B4: a thread that died in its chdir had "gone elsewhere": the program its sibling executed was killed."""
+    command = [runner.payload("review"), "chdir-and-exec", str(arena.box), str(3 * seconds)]
+    rules = ["sandbox/exec,chdir:on", "allow/exec,chdir+/***"]
+    outcome = runner.boxed(command, [*LOOK, *rules])
+    assert outcome.facts == {"rounds": "1", "killed": "0"}, outcome
+    assert runner.native(command).facts == outcome.facts
+
+
+class Tracked:
+    """As much of a run as the table of tasks and a verdict need."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+        self.held: dict[tuple[int, int], Task] = {}
+        self.exec_counter = self.cred_counter = 0
+        self.ptrace = True
+
+
+def test_a_verdict_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I5: the old leader's chdir is judged after its sibling has executed under its id: nothing is let go."""
+    released: list[int] = []
+    monkeypatch.setattr(events.ptrace, "cont_to_exit", released.append)
+    run: Any = Tracked()
+    leader = tasks.adopt(run, os.getpid())
+    events.on_verdict(run, leader, CHDIR, 0, (1, 1, 0, 0))
+    assert released == [os.getpid()]  # positive control
+    run.tasks[1] = Task(1, os.getpid())
+    tasks.executed(run, os.getpid(), 1)
+    events.on_verdict(run, leader, CHDIR, 0, (1, 1, 0, 0))
+    assert released == [os.getpid()]
+
+
+def test_a_child_that_is_seen_before_its_parents_event() -> None:
+    """B7: it is not taken for root meanwhile, and a change of its own is not undone by the event."""
+    run: Any = Tracked()
+    parent, pid = tasks.adopt(run, os.getppid()), os.getpid()
+    assert tasks.adopt(run, pid).cred_gen == 0  # nobody has changed anything
+    tasks.forget(run, pid)
+    tasks.note_identity(run, parent)
+    assert tasks.adopt(run, pid).cred_gen == parent.cred_gen == 1
+    tasks.note_identity(run, run.tasks[pid])
+    assert tasks.adopt(run, pid, parent).cred_gen == 2
+    stranger = tasks.adopt(run, 1)
+    assert stranger.cred_gen == 2 and tasks.adopt(run, 1, Task(7, 7)).cred_gen == 0

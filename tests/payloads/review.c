@@ -143,6 +143,71 @@ static void busy(void) {
     say("busy", failed);
 }
 
+/* Changes through a descriptor that was opened as the rules allow. */
+static void descriptor(void) {
+    int fd = open(file, O_RDWR);
+    tell("open", fd);
+    tell("fchmod", fchmod(fd, 0600));
+    tell("fchown", fchown(fd, -1, getgid()));
+    tell("ftruncate", ftruncate(fd, 1));
+    tell("fallocate", fallocate(fd, 0, 0, 100));
+    tell("fsetxattr", fsetxattr(fd, "user.a", "1", 1, 0));
+    tell("fremovexattr", fremovexattr(fd, "user.a"));
+}
+
+/* An open that waits for a lease, as long as its holder likes. */
+static void lease(void) {
+    signal(SIGIO, SIG_IGN);
+    int held = open(file, O_RDONLY);
+    tell("lease", fcntl(held, F_SETLEASE, F_RDLCK));
+    pid_t child = fork();
+    if (!child) {
+        double start = now();
+        int fd = open(file, O_WRONLY);
+        tell("opened", fd);
+        say("flags", fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE));
+        say("waited", now() - start > 1);
+        _exit(0);
+    }
+    sleep(3);
+    for (int i = 0; i < 3; i++)
+        tell("meanwhile", open("/etc/passwd", O_RDONLY));
+    fcntl(held, F_SETLEASE, F_UNLCK);
+    waitpid(child, NULL, 0);
+}
+
+/* Threads that change directory while a sibling executes: whoever is left is where it may be. */
+static void *goes(void *unused) {
+    for (;;)
+        if (chdir("/usr/../tmp") < 0)
+            return unused;
+}
+
+static void *executes(void *unused) {
+    usleep(1000);
+    execl("/bin/true", "true", NULL);
+    return unused;
+}
+
+static void chdir_and_exec(void) {
+    long killed = 0, rounds = 0;
+    for (double end = now() + atof(file); now() < end; rounds++) {
+        int status;
+        pid_t child = fork();
+        if (!child) {
+            pthread_t thread;
+            for (int i = 0; i < 4; i++)
+                pthread_create(&thread, NULL, goes, NULL);
+            pthread_create(&thread, NULL, executes, NULL);
+            goes(NULL);
+        }
+        waitpid(child, &status, 0);
+        killed += status != 0;
+    }
+    say("rounds", rounds > 0);
+    say("killed", killed);
+}
+
 int main(int argc, char **argv) {
     pthread_t thread;
     if (argc < 3)
@@ -170,6 +235,12 @@ int main(int argc, char **argv) {
         busy();
     else if (!strcmp(what, "fanotify"))
         tell("fanotify", syscall(SYS_fanotify_init, 0, O_RDONLY));
+    else if (!strcmp(what, "descriptor"))
+        descriptor();
+    else if (!strcmp(what, "chdir-and-exec"))
+        chdir_and_exec();
+    else if (!strcmp(what, "lease"))
+        lease();
     else if (!strcmp(what, "wait")) { /* as another identity once, then for the end */
         struct stat status;
         if (!fork()) {

@@ -692,8 +692,8 @@ def fail_worker_settle() -> None:
 
 
 def fail_worker_killed() -> None:
-    """Every worker is killed at its birth."""
-    around(worker_main, "_settle", lambda: os.kill(os.getpid(), 9))
+    """Every worker is killed at its birth, by a signal of its own making."""
+    around(worker_main, "_settle", lambda: die("segv"))
     words[W_HITS] += 1
 
 

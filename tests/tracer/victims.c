@@ -11,6 +11,7 @@
  *     victims opens FILE COUNT KILLED      COUNT opens, every KILLED-th by a child that is killed amid it;
  *                                          waits for a line on stdin before and after
  *     victims tree FILE COUNT              a tree of COUNT processes that never ends
+ *     victims mark                         says "ran" and exits 42, with no call that anybody judges
  *     victims uffd                         a path that lies in a page that never comes
  */
 #define _GNU_SOURCE
@@ -444,6 +445,8 @@ static int tree(const char *path, int count)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && !strcmp(argv[1], "mark"))
+        return write(1, "ran\n", 4) == 4 ? 42 : 1;
     if (argc == 4 && !strcmp(argv[1], "tree"))
         return tree(argv[2], atoi(argv[3]));
     if (argc == 5 && !strcmp(argv[1], "load"))
