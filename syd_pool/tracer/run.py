@@ -136,13 +136,13 @@ def _start(this: Run) -> None:
     _stand(this)
     if this.ended and not this.eldest_ended:
         return
+    _set_alarm(this)
     listener = spawn.take_listener(prepared, this.eldest_pidfd)
     notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
     for fd in (listener, prepared.parent_end):
         this.poller.register(fd, POLLIN)
     status.report(config.status_fd, "ready")
-    _set_alarm(this)
 
 
 def _stand(this: Run) -> None:

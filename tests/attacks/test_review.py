@@ -194,7 +194,7 @@ def test_a_child_that_is_seen_before_its_parents_event() -> None:
     run: Any = Tracked()
     parent, pid = tasks.adopt(run, os.getppid()), os.getpid()
     assert tasks.adopt(run, pid).cred_gen == 0  # nobody has changed anything
-    tasks.forget(run, pid)
+    del run.tasks[pid]
     tasks.note_identity(run, parent)
     assert tasks.adopt(run, pid).cred_gen == parent.cred_gen == 1
     tasks.note_identity(run, run.tasks[pid])
