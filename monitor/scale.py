@@ -114,6 +114,8 @@ class Backoff:
             self.foreign += 1
             first, most = self.FOREIGN
             count = self.foreign
+            if now < self.until:
+                return  # one kill after the other must not put it off for ever
         self.until = max(self.until, now + min(most, first << min(count - 1, 16)))
 
     def refused(self, now: int) -> None:
