@@ -24,6 +24,7 @@ PER_WORKER = 5  # descriptors of the tracer for each: doorbell, socket, page, it
 LOOK_S = 0.001  # between two looks at /proc
 WARM_S = 0.5
 QUIET_S = 1.0  # at the end nobody is killed for so long, so that descriptors can be compared
+SLACK_S = 3.0  # we may be late ourselves
 GRACE_S = 20.0  # a run that lasts so much longer than its load has lost a call
 SLOW_SIZE = 8 + 100_000 * 16  # struct slow of victims.c
 
@@ -245,7 +246,7 @@ def load(plan: Plan, payload: Path, place: Path, mode: str) -> dict[str, Any]:
     for who in range(plan.callers):
         (box / f"keep{who}").write_text(f"file of caller {who}")
     slow = place / "slow"
-    total = plan.seconds + WARM_S + QUIET_S
+    total = plan.seconds + WARM_S + QUIET_S + SLACK_S
     command = [str(payload), "load", str(box), str(total), str(plan.callers)]
     words = ["--fd-answers", mode, "--nproc", str(plan.workers), "--nproc-max", str(plan.workers)]
     sandbox = Sandbox(place, words, command, os.geteuid(), {"SLOW_CALLS": str(slow)})
@@ -256,7 +257,7 @@ def load(plan: Plan, payload: Path, place: Path, mode: str) -> dict[str, Any]:
         before = descriptors(tracer)
         killer = Killer(tracer, plan.part, plan.every)
         killer.until(time.monotonic() + plan.seconds)
-        killer.rest(QUIET_S * 0.7)
+        killer.rest(QUIET_S)
         after = descriptors(tracer)
         stuck = finish(sandbox, GRACE_S)
         figures = counted(sandbox, mode, killer, stuck)

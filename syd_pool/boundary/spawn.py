@@ -33,7 +33,7 @@ from syd_pool.linux.signals import SIG_DFL, SIG_IGN, SIG_SETMASK, getsignal, pth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import NoReturn
 
     from syd_pool.cli.config import RunConfig
@@ -331,8 +331,11 @@ def adopt(prepared: Prepared) -> None:
     _say(prepared)
 
 
-def take_listener(prepared: Prepared, pidfd: int) -> int:
-    """Wait for the child's filters and take its listener; the child then executes.  Raises SetupFailed."""
+def take_listener(prepared: Prepared, pidfd: int, ready: Callable[[int], None] | None = None) -> int:
+    """Wait for the child's filters and take its listener; the child then executes.  Raises SetupFailed.
+
+    ready  called with the listener before the child goes on: what fails there keeps it from executing
+    """
     report = _read_report(prepared)
     if not report.startswith(_LISTENER):
         raise _failure(prepared, report)
@@ -341,6 +344,8 @@ def take_listener(prepared: Prepared, pidfd: int) -> int:
         listener = libc.pidfd_getfd(pidfd, number)
     except OSError as error:
         raise SetupFailed(error.errno or EACCES, "hand-over", "cannot take the listener over") from error
+    if ready is not None:
+        ready(listener)
     _say(prepared)
     return listener
 

@@ -307,8 +307,9 @@ def _on_ready(run: Run, worker: Worker, index: int, errno: int, words: list[int]
 
 def _on_verdict(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     kind = _slot(worker, index)[0]
-    if not 0 <= index < worker.head or kind == NOTIFY:
+    if not worker.settled < index < worker.head or kind == NOTIFY:
         raise Lie(f"judges slot {index}, which is no stop of its own")
+    worker.settled = index
     task = run.held.pop((worker.pid, index), None)
     if task is not None:  # else it died in its stop
         events.on_verdict(run, task, kind, errno, tuple(words[:4]))

@@ -137,12 +137,16 @@ def _start(this: Run) -> None:
     if this.ended and not this.eldest_ended:
         return
     _set_alarm(this)
-    listener = spawn.take_listener(prepared, this.eldest_pidfd)
+    spawn.take_listener(prepared, this.eldest_pidfd, lambda listener: _listen(this, listener))
+
+
+def _listen(this: Run, listener: int) -> None:
+    """The last step before the command is let go."""
     notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
-    for fd in (listener, prepared.parent_end):
+    for fd in (listener, this.prepared.parent_end):
         this.poller.register(fd, POLLIN)
-    status.report(config.status_fd, "ready")
+    status.report(this.config.status_fd, "ready")
 
 
 def _stand(this: Run) -> None:

@@ -347,13 +347,14 @@ def evil_random() -> None:
 def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
-    def evil(call: Caller) -> None:
+    def evil(call: Caller) -> int:
         kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY)
         true = call.index
         choice = words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
         call.complete(kinds[choice % len(kinds)], 0, 1, 2, 3)
         call.index = true
+        return -13
 
     _only_first_worker(evil)
 
