@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MSG_DONTWAIT = 0x40
 
-CAP = 512  # calls received and unanswered per listener: RECV walks them all (kernel-facts 3.1)
+CAP = 256  # calls received and unanswered per listener: RECV walks them all (kernel-facts 3.1); 512 overfill one ring
 DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
 
 
