@@ -60,6 +60,7 @@ class Call:
         "find",
         "id",
         "listener",
+        "magic",
         "nr",
         "own_pids",
         "rules",
@@ -76,6 +77,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
+    magic: bool  # the run began with rules that may change or be seen: /dev/syd is there
     own_pids: Container[builtins.int]  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
@@ -142,6 +144,10 @@ class Call:
 
     def note_chroot(self) -> None:
         """Hand the call to the tracer, which closes the file system to the whole run and answers 0.  Raises Gone."""
+        raise NotImplementedError
+
+    def hand_command(self) -> None:
+        """Hand the call to the tracer, which reads the command anew, carries it out and answers.  Raises Gone."""
         raise NotImplementedError
 
     def resume(self) -> None:

@@ -6,7 +6,8 @@ A row is (name, how, categories, handler, note):
                     without ptrace the same handler answers CONTINUE, which races: see the note
             UNBUILT takes a path but has no handler yet: refused with ENOSYS while one of its
                     categories is on
-  categories  the row is in force while one of them is on; an empty tuple is always
+  categories  the row is in force while one of them is on; an empty tuple is always.  While the lock is open
+            every row is: the filter cannot grow
   handler   "module:function" below syd_pool.emulate
 
 A call without a row passes natively unless boundary/guards.py refuses it; a number that the kernel's
@@ -14,6 +15,8 @@ table does not name is refused there too.  To add a call is to add a function an
 """
 
 from __future__ import annotations
+
+from syd_pool.policy.lock import READ, is_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,16 +154,17 @@ def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
     identity: the command may change its identity (it starts with a capability), so set-id calls are noted.
     """
     enabled = rules.enabled
-    guard = not rules.option("trace/allow_unsafe_magiclinks")
+    guard = not rules.option("trace/allow_unsafe_magiclinks") or rules.lock == READ
+    live = is_open(rules.lock)  # any category may be switched on later
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
-        if not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
+        if live or not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
             yield row
         elif guard and how == NOTIFY and categories is _OPEN:
-            yield row  # magic links of other processes are guarded even with every category off
+            yield row  # magic links of other processes are guarded, and /dev/syd is read, with every category off
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")

@@ -95,6 +95,7 @@ C_IDENTITY = 6  # the caller changes its identity with this call
 C_EXIT = 7  # action `exit`: errno
 C_CHROOT = 9  # the caller may chroot: the tracer notes it and answers
 C_READY = 8  # the worker is confined and takes slots
+C_COMMAND = 10  # the caller speaks to its sandbox: the tracer reads what it says and answers
 
 BACKSTOP_MS = 100
 

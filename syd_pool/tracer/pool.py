@@ -20,6 +20,7 @@ from syd_pool.linux.sockets import receive_fd, seqpacket_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -58,7 +59,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import events, ptrace, watch
+from syd_pool.tracer import commands, events, ghost, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.state import Run, Worker
 from syd_pool.tracer.tasks import adopt, note_identity, subject
@@ -91,6 +92,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
     birth.handlers, birth.confine = run.handlers, run.confine
+    birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()
     except OSError:
@@ -250,7 +252,7 @@ def calls_in_flight(worker: Worker) -> list[int]:
 def balance(run: Run) -> tuple[int, int]:
     """(calls closed, calls in flight): together what was received, although the workers go on meanwhile."""
     closed = run.answered + run.gone
-    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog)
+    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog) + len(run.asked)
     for worker in run.workers.values():
         words = worker.page.q
         while True:  # until nothing moved while we looked: one worker's call takes longer than this
@@ -268,7 +270,7 @@ def find_omission(run: Run) -> None:
 
     Called now and then; costs nothing while the ledger balances.
     """
-    if run.ended or sum(balance(run)) == run.received:
+    if run.ended or run.ghost or sum(balance(run)) == run.received:
         return
     for worker in list(run.workers.values()):
         done = worker.page.q[W_DONE]
@@ -415,6 +417,17 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
     answer_value(run, _listener(run, run_id), notification, 0)
 
 
+def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The caller speaks to its sandbox.  Who it is and what it says is in our own slot and its memory (I9)."""
+    _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr not in commands.CALLS:
+        raise Lie(f"takes system call {nr} for a command")
+    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
+    args = notify.NOTIF.unpack_from(worker.request.b, at)[6:]
+    worker.settled = index
+    commands.serve(run, _listener(run, run_id), notification, tid, tgid, nr, args)
+
+
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """Action `exit`: the run ends with the errno."""
     run.status, run.ended, run.reason = errno, True, "policy"
@@ -429,6 +442,7 @@ _ON = {
     C_DESCRIPTOR: _on_descriptor,
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
+    C_COMMAND: _on_command,
     C_EXIT: _on_exit,
 }
 
@@ -457,7 +471,10 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     worker.socket.close()
     worker.request.close()
     worker.page.close()
-    _survive(run, was_ready, _crashed(status) or worker.reason != 0)
+    if run.ghost:
+        ghost.let_go(run)
+    else:
+        _survive(run, was_ready, _crashed(status) or worker.reason != 0)
 
 
 def _settle_calls(run: Run, worker: Worker, status: int) -> int:

@@ -30,7 +30,7 @@ from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKIL
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, W_READY, count_of
-from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
+from syd_pool.tracer import commands, dispatch, events, outside, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
@@ -61,10 +61,13 @@ def run(config: RunConfig) -> int:
     if not _can_filter():
         os.write(2, b"syd-pool: seccomp(2) is refused here: this is already inside a sandbox; start the command bare\n")
         return EBUSY
+    keeper.hold_standard_fds()
+    keeper.remember_signals()
+    helper = outside.start(config.rules)
     keeper.become_tracer()
     code = 70
     try:
-        code = _trace(config)
+        code = _trace(config, helper)
     except BaseException:
         import traceback
 
@@ -84,11 +87,13 @@ def _can_filter() -> bool:
     return True
 
 
-def _trace(config: RunConfig) -> int:
+def _trace(config: RunConfig, helper: socket | None) -> int:
     """In the tracer, child of the keeper: the whole run."""
     block_all()
     libc.set_name("syd_main")
     this = _create(config)
+    this.outside = helper
+    outside.watch(this)
     try:
         _start(this)
         _loop(this)
@@ -201,6 +206,7 @@ def _create(config: RunConfig) -> Run:
     most = max(config.nproc_max or NPROC_MAX, nproc)
     this = Run(config, c.create_control(os.getpid(), nproc, most))
     this.control.q[c.H_KEEPER] = os.getppid()
+    commands.prepare(this)
     this.cpus = cpus
     this.by_cpu = [None] * max(os.sysconf("SC_NPROCESSORS_CONF"), cpus[-1] + 1)
     this.ptrace = not rules.option("trace/allow_unsafe_ptrace")
@@ -255,6 +261,8 @@ def _loop(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.prepared.parent_end:
                 _on_outcome(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
         if this.capped:
@@ -361,9 +369,7 @@ def _eldest_ended(this: Run, status_word: int) -> None:
     this.status = code if code >= 0 else 128 - code
     this.reason = "exited" if code >= 0 else "signalled"
     this.eldest_ended = True
-    rules = this.config.rules
-    if rules.lock == "exec":  # the one process that could edit is gone
-        rules.lock = "on"
+    commands.eldest_ended(this)
     if not this.config.rules.option("trace/exit_wait_all"):
         this.ended = True
 
