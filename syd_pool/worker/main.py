@@ -226,17 +226,18 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
             continue
         at = HEADER + taken % SLOTS * SLOT_SIZE
         slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
-        kind, run_id, index, position, tgid, exec_gen, cred_gen, _, notification, tid, *rest, facts = unpack(slot)
-        _, nr, arch, _, *args = rest
+        kind, run_id, index, pos, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(
+            slot
+        )
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
         words[W_TAKEN] = taken
         if run_id not in listeners:
             listeners[run_id] = _open_run(caller, run_id)
-        if position != known:
-            _catch_up(caller, known, position)
-            known = position
+        if pos != known:
+            _catch_up(caller, known, pos)
+            known = pos
         caller.index, caller.phase = index, TAKEN
         caller.listener = listeners[run_id]
         caller.id = notification
