@@ -55,6 +55,8 @@ H_LOG_DROPPED = 23  # log lines the tracer could not hand over
 # fourth: our processes that have no record
 H_KEEPER = 24  # pid
 H_MONITOR = 25  # pid, 0 while there is none
+H_OUTSIDE = 26  # syd_exec, likewise
+H_IPC = 27  # syd_ipc, likewise
 
 # a record
 R_PID = 0
@@ -158,7 +160,7 @@ class OwnPids:
 
     def __contains__(self, pid: object) -> bool:
         q = self._q
-        if pid in (q[H_TRACER], q[H_KEEPER], q[H_MONITOR]):
+        if pid in (q[H_TRACER], q[H_KEEPER], q[H_MONITOR], q[H_OUTSIDE], q[H_IPC]):
             return pid != 0
         for index in range(q[H_SLOTS]):
             at = record(index)

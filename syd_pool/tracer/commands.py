@@ -23,7 +23,7 @@ from syd_pool.policy.errors import BadRule
 from syd_pool.policy.lock import DROP, EXEC, IPC, ON
 from syd_pool.policy.parse import bad, split
 from syd_pool.shm.journal import append, close_journal, create_journal
-from syd_pool.tracer import outside
+from syd_pool.tracer import control_socket, outside
 from syd_pool.tracer.dispatch import _close, answer_error, answer_value
 from syd_pool.worker import memory
 
@@ -171,6 +171,7 @@ def lock_changed(run: Run) -> None:
     if state in lock.CLOSED and run.journal is not None and not run.sealed:
         run.journal, run.sealed = close_journal(run.journal), True
         outside.end(run)
+        control_socket.close(run)
         run.log_line(b"info", "lock", run.eldest, f"the rules are locked: {state}")
 
 

@@ -22,6 +22,7 @@ from syd_pool.linux.signals import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGCHLD, pthre
 from syd_pool.linux.sockets import seqpacket_pair
 from syd_pool.policy import lock
 from syd_pool.policy.parse import bad
+from syd_pool.shm.control import H_OUTSIDE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from syd_pool.tracer.commands import Asker
     from syd_pool.tracer.state import Run
 
+    Helper = tuple[socket, int]
+
 US = "\x1f"
 MOST = 65536  # bytes of a request
 MOST_ASKED = 64  # requests that wait for an answer
@@ -40,8 +43,8 @@ _ANSWER = Struct("<Qi")
 MSG_DONTWAIT = 0x40
 
 
-def start(rules: Ruleset) -> socket | None:
-    """Before the keeper: fork syd_exec, if the lock lets anybody use it.  Returns the tracer's end.
+def start(rules: Ruleset) -> Helper | None:
+    """Before the keeper: fork syd_exec, if the lock lets anybody use it.  Returns the tracer's end and its pid.
 
     Raises OSError: no process for it.
     """
@@ -58,12 +61,13 @@ def start(rules: Ruleset) -> socket | None:
             os._exit(0)
     os.waitpid(pid, 0)
     theirs.close()
-    return ours
+    return ours, int.from_bytes(ours.recv(_NUMBER.size), "little")
 
 
-def watch(run: Run) -> None:
+def watch(run: Run, helper: Helper | None) -> None:
     """In the tracer: its answers are waited for from now on."""
-    if run.outside is not None:
+    if helper is not None:
+        run.outside, run.control.q[H_OUTSIDE] = helper
         run.watched[run.outside.fileno()] = _on_answer
         run.poller.register(run.outside, 1)  # POLLIN
 
@@ -115,6 +119,7 @@ def _gone(run: Run) -> None:
     del run.watched[run.outside.fileno()]
     run.outside.close()
     run.outside = None
+    run.control.q[H_OUTSIDE] = 0
     for reply in run.asked.values():
         reply(EBUSY)
     run.asked.clear()
@@ -126,6 +131,7 @@ def _gone(run: Run) -> None:
 def _settle(requests: socket) -> NoReturn:
     set_name("syd_exec")
     close_all_but({0, 1, 2, requests.fileno()})
+    requests.send(_NUMBER.pack(os.getpid()))
     signal(SIGCHLD, SIG_IGN)  # nobody waits for what it starts
     while request := requests.recv(MOST):
         number = _NUMBER.unpack_from(request)[0]

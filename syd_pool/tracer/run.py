@@ -30,7 +30,7 @@ from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKIL
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, W_READY, count_of
-from syd_pool.tracer import commands, dispatch, events, outside, pool, ptrace, status, watch
+from syd_pool.tracer import commands, control_socket, dispatch, events, outside, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
@@ -87,13 +87,12 @@ def _can_filter() -> bool:
     return True
 
 
-def _trace(config: RunConfig, helper: socket | None) -> int:
+def _trace(config: RunConfig, helper: outside.Helper | None) -> int:
     """In the tracer, child of the keeper: the whole run."""
     block_all()
     libc.set_name("syd_main")
     this = _create(config)
-    this.outside = helper
-    outside.watch(this)
+    outside.watch(this, helper)
     try:
         _start(this)
         _loop(this)
@@ -138,6 +137,7 @@ def _start(this: Run) -> None:
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)
     watch.start_monitor(this)
+    control_socket.start(this)
     _stand(this)
     if this.ended and not this.eldest_ended:
         return
@@ -173,6 +173,8 @@ def _stand(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.back_bell:
                 pool.on_completions(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
     if not reported:
@@ -354,6 +356,9 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
             watch.reap_monitor(this)
         else:
             os.kill(pid, SIGKILL)  # stopped: its reaping starts another (G8)
+    elif pid == this.ipc_pid:
+        if over:
+            control_socket.reap(this)
     else:
         events.on_status(this, pid, status_word)
         if over and pid == this.eldest:

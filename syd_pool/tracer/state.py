@@ -163,6 +163,9 @@ class Run:
         self.sealed = False  # ... and nothing is written there any more
         self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
         self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
+        self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
+        self.ipc_pid = 0
+        self.ipc_serving = False
         self.asked: dict[int, Callable[[int], None]] = {}  # ... what it has been asked -> who is to be answered
         self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
