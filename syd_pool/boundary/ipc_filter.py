@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from syd_pool.boundary.filter import Rule
 
 _FREELY = (
-    "accept4 recvmsg recvfrom sendto sendmsg read write close poll getsockopt getsockname shutdown fstat newfstatat lseek "
-    "pread64 brk munmap mremap madvise futex getpid gettid clock_gettime "
+    "accept4 recvmsg recvfrom sendto sendmsg read write close poll getsockopt getsockname shutdown fstat newfstatat "
+    "lseek pread64 brk munmap mremap madvise futex getpid gettid clock_gettime "
     "rt_sigaction rt_sigprocmask rt_sigreturn restart_syscall exit exit_group"
 )
 _PROT_EXEC = 4
