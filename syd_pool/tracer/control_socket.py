@@ -29,7 +29,7 @@ NUMBER = Struct("<Q")
 REPLY = Struct("<Qi")  # number, errno; with a memfd of text where there is any
 MOST_LINE = 4096
 MSG_DONTWAIT = 0x40
-BACKLOG = 16
+BACKLOG = 64
 _SUN_PATH = 108
 
 
