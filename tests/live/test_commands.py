@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
+import os
+import subprocess
 from collections.abc import Sequence
-from errno import EACCES, EBADF, EBUSY, EFAULT, EINVAL, ENOENT, ENOSYS, EPERM
+from errno import EACCES, EAGAIN, EBADF, EBUSY, EFAULT, EINVAL, ENOENT, ENOSYS, EPERM
 from pathlib import Path
 
 import pytest
@@ -196,6 +199,20 @@ def test_the_state_is_printed(bench: Bench, speak: Path, word: str) -> None:
     """dump and stat: on our standard error, as JSON and as lines; nobody waits for whoever reads it."""
     outcome, _ = bench.run("nothing", [str(speak), f"stat:/dev/syd/{word}", "wait:300"], 30, rules=["lock:off"])
     assert ('"lock": "off"' if word == "dump" else "lock: off\n") in outcome.err
+
+
+def test_nobody_waits_for_who_reads(bench: Bench, speak: Path) -> None:
+    """A standard error that nobody reads: one dump waits there, the next are EAGAIN, the sandbox goes on."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+    words = [str(speak), *["stat:/dev/syd/dump"] * 4, f"open:{speak}", "stat:/dev/syd/panic"]
+    command = bench.command("nothing", words, ["lock:off"])
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, timeout=20)
+    os.close(writer)
+    assert done.returncode == 127
+    said = [int(line.rsplit(b" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith(b"stat")]
+    assert (said[0], said[2:]) == (0, [EAGAIN, EAGAIN]), said  # a small one fits into the pipe
+    os.close(reader)
 
 
 def test_panic(bench: Bench, speak: Path) -> None:
