@@ -25,7 +25,7 @@ from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_STOP,
     PTRACE_EVENT_VFORK,
 )
-from syd_pool.tracer.tasks import adopt, executed, forget, subject
+from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,12 +113,16 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
 
 
 def _on_seccomp(run: Run, tid: int) -> None:
-    """execve, execveat, chdir or fchdir at entry: a worker judges, the tracee waits."""
+    """execve, execveat, chdir or fchdir at entry: a worker judges, the tracee waits.  umask: see its exit."""
     task = adopt(run, tid)
     entry = ptrace.syscall_entry(tid)
     if entry is None:
         return
     arch, nr, args = entry
+    if nr in run.noted:
+        task.noting = True
+        ptrace.cont_to_exit(tid)
+        return
     kind = run.traced.get(nr)
     if kind is None:
         raise Unexpected(f"seccomp stop of thread {tid} at system call {nr}")
@@ -140,6 +144,11 @@ def _on_exec(run: Run, tid: int) -> None:
 def _on_syscall_exit(run: Run, tid: int) -> None:
     """chdir or fchdir has returned: verify where the caller is now, unless the kernel refused."""
     task = adopt(run, tid)
+    if task.noting:
+        task.noting = False
+        note_umask(run)
+        ptrace.cont(tid)
+        return
     result = ptrace.result(tid)
     if result is None:
         return
