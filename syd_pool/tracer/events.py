@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from errno import EACCES
+from time import monotonic
 
 from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
 from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
-from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE
+from syd_pool.shm.ring import CHDIR, CHDIR_DONE, DESCRIPTOR, EXEC, EXEC_DONE, HANDED, INSTALLED, W_DONE, W_PHASE
 from syd_pool.tracer import ptrace, segvguard
 from syd_pool.tracer.dispatch import submit
 from syd_pool.tracer.ptrace import (
@@ -29,7 +30,7 @@ from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from syd_pool.tracer.state import Run, Task
+    from syd_pool.tracer.state import Run, Task, Worker
 
 _GROUP_STOPS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _SYSCALL_STOP = SIGTRAP | 0x80
@@ -37,6 +38,7 @@ _SYSCALL_STOP = SIGTRAP | 0x80
 # into a restart or EINTR
 ERESTARTSYS = 512
 ERESTARTNOINTR = 513
+LONGEST_DELAY = 1.0  # seconds an execution waits for workers to close what they installed; it takes microseconds
 
 
 class Unexpected(Exception):
@@ -181,7 +183,7 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
             return
         task.expected = words
         if kind == EXEC:
-            ptrace.cont(tid)
+            _execute(run, task, 0.0)
         else:
             ptrace.cont_to_exit(tid)
     elif errno:
@@ -192,3 +194,29 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
         if kind == EXEC_DONE:
             task.program = task.expected[0], task.expected[1]
         ptrace.cont(tid)
+
+
+def _execute(run: Run, task: Task, until: float) -> None:
+    """Let the kernel execute, unless a worker still has open for writing what it has just handed out.
+
+    A program that its caller has written and closed would be busy for a moment (ETXTBSY), which it never is natively.
+    until: CLOCK_MONOTONIC seconds, when waiting ends whatever a worker says; 0.0 at the first look
+    """
+    if any(_is_installing(worker) for worker in run.workers.values()) and (not until or monotonic() < until):
+        run.delayed.append((task, until or monotonic() + LONGEST_DELAY))
+    else:
+        ptrace.cont(task.tid)
+
+
+def retry_delayed(run: Run) -> None:
+    """Executions that waited for a worker to close its side of a descriptor: look again."""
+    waiting, run.delayed = run.delayed, []
+    for task, until in waiting:
+        if run.tasks.get(task.tid) is task:
+            _execute(run, task, until)
+
+
+def _is_installing(worker: Worker) -> bool:
+    """Is the call in hand one that hands out a descriptor?  It is closed before W_DONE."""
+    phase = worker.page.q[W_PHASE]
+    return phase & (DESCRIPTOR | INSTALLED | HANDED) != 0 and phase >> 8 >= worker.page.q[W_DONE]

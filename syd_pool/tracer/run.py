@@ -247,7 +247,7 @@ def _loop(this: Run) -> None:
     poll, receive = this.poller.poll, dispatch.receive
     while not this.ended:
         # what waits for room has nobody who rings: look again soon
-        for fd, what in poll(1 if this.capped or this.backlog else None):
+        for fd, what in poll(1 if this.capped or this.backlog or this.delayed else None):
             if fd in listeners:
                 if what & POLLIN:
                     receive(this, fd)
@@ -265,6 +265,8 @@ def _loop(this: Run) -> None:
             dispatch.uncap(this)
         if this.backlog:
             dispatch.flush_backlog(this)
+        if this.delayed:
+            events.retry_delayed(this)
 
 
 def _set_alarm(this: Run) -> None:

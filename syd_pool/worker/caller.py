@@ -84,6 +84,7 @@ class Caller(Call):
         "announced",
         "answered",
         "borrowed",
+        "execs_wait",
         "facts",
         "gone",
         "handed_over",
@@ -115,6 +116,7 @@ class Caller(Call):
         self.panicked = False
         self.answered = self.gone = 0
         self.facts = 0  # of the slot in hand
+        self.execs_wait = False  # executions wait until what we installed is closed here (tracer/events.py)
         self.umask_gen = 0  # under which `umasks` were read, by thread; generation 0 knows one for all
         self.umasks: dict[int, int] = {}
         self.id = self.tid = self.tgid = self.nr = 0
@@ -218,8 +220,6 @@ class Caller(Call):
 
     def close_kept(self) -> None:
         """Close what the call held.  Called after the answer: off the caller's time."""
-        if self.borrowed:
-            self.give_back()
         for fd in self.kept:
             os.close(fd)
         self.kept.clear()
@@ -258,7 +258,7 @@ class Caller(Call):
             self.keep(fd)
         phase = self.index << 8 | self.phase
         words = self.words
-        if self._answers == SEND and not writable:
+        if self._answers == SEND and (self.execs_wait or not writable):
             # Every signal is blocked in a worker: an interrupted ADDFD+SEND would return 0 to the caller.
             words[W_PHASE] = phase | DESCRIPTOR
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)

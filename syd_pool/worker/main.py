@@ -168,6 +168,7 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
     caller.umasks = {0: umask}
+    caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules = birth.rules
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
@@ -200,7 +201,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     head, slots = request.q, request.b
     words, bell = caller.words, birth.bell
     table, listeners = birth.handlers, {0: -1}
-    unpack = SLOT_FIELDS.unpack
+    unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
     while True:
@@ -212,11 +213,9 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 os.eventfd_read(bell)
             words[W_SLEEP] = 0
             continue
-        at = HEADER + taken % SLOTS * SLOT_SIZE
-        slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(
-            slot
-        )
+        # read once: what is judged is what was copied
+        slot = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)
+        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
@@ -227,9 +226,9 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         caller.listener = listeners[run_id]
         caller.id = notification
         caller.tid, caller.tgid = tid, tgid
-        caller.nr, caller.args = nr, tuple(args)
+        caller.nr, caller.args = nr, slot[14:20]
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
-        caller.facts = facts
+        caller.facts = facts = slot[20]
         if facts & F_CHROOTED and not caller.rules.chrooted:  # it never goes away again
             caller.rules.cut_off()
         if kind == NOTIFY:
@@ -264,8 +263,10 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 raise
         else:
             _judge_stop(caller, kind, cred_gen)
+        if caller.borrowed:
+            caller.give_back()  # before W_DONE: executions wait for it
         words[W_DONE] = taken
-        if caller.kept or caller.borrowed:
+        if caller.kept:
             caller.close_kept()
         if caller.panicked:
             os.abort()
