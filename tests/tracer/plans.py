@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 # words of the state file
-W_CURRENT = 0  # entries of the plan that have happened
+W_CURRENT = 0  # victims that have made their call: the next one is the victim of this entry
 W_LENGTH = 1
 W_HITS = 2  # how often a fault was met
-W_LAST = 3  # thread whose call met the last entry
 W_ARM = 4
 W_SEEN = 5
-PLAN = 64  # four words an entry: system call, point, death, number
+PLAN = 64  # four words an entry: system call, point, death, thread of the victim << 1 | it has happened
 EFFECTS = 8192  # how often the effect of entry N was carried out
 STATE_SIZE = 131072
 
