@@ -70,10 +70,13 @@ def _answers(rows: Iterable[table.Row], ptrace: bool) -> dict[str, int]:
     return actions
 
 
-def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) -> CommandFilters:
-    """The filters of a run.  ptrace: False turns TRACE into NOTIFY (trace/allow_unsafe_ptrace)."""
-    conditional, outright = guards.rules_of(rules.option)
-    answers = _answers(table.in_force(rules, identity), ptrace)
+def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, scoped: bool = True) -> CommandFilters:
+    """The filters of a run.
+
+    ptrace: False turns TRACE into NOTIFY (trace/allow_unsafe_ptrace); identity, scoped: see table.in_force().
+    """
+    conditional, outright = guards.rules_of(rules.option, scoped)
+    answers = _answers(table.in_force(rules, identity, scoped), ptrace)
     native = dict.fromkeys(guards.native_names(), ALLOW)
     native.update(dict.fromkeys((row[0] for row in table.ROWS), ALLOW))
     native.update(dict.fromkeys((name for g in guards.GUARDS for name in g.names), ALLOW))

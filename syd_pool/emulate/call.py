@@ -17,10 +17,17 @@ from syd_pool.linux.libc import AT_FDCWD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # Call.int hides the type of that name
-    from collections.abc import Callable, Container
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from syd_pool.policy import Ruleset
+
+    class Ours(Protocol):
+        """Our processes (shm/control.py OwnPids)."""
+
+        def __contains__(self, pid: object, /) -> bool: ...
+        def family(self) -> tuple[builtins.int, builtins.int, builtins.int]: ...
+
 
 # flags of find() and entry()
 FOLLOW = 1  # follow a symbolic link in the last component
@@ -76,7 +83,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
-    own_pids: Container[builtins.int]  # our processes, which do not exist for the caller
+    own_pids: Ours  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
 

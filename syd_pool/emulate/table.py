@@ -104,6 +104,7 @@ ROWS: tuple[Row, ...] = (
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
+    ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
     # paths without a handler yet
     ("getxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
     ("listxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
@@ -137,18 +138,33 @@ CONTINUE: dict[str, str] = {
     "setfsgid": "registers only",
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
+    "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
     "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
+
+# Where Landlock has no signal scope (before Linux 6.12) these keep signals inside the sandbox.
+_LATER = "a recycled number can only be a new worker's, whose loss costs no call"
+SIGNALS: tuple[Row, ...] = (
+    ("kill", NOTIFY, (), "signal:kill", "only where Landlock has no signal scope"),
+    ("tkill", NOTIFY, (), "signal:tkill", "only where Landlock has no signal scope"),
+    ("tgkill", NOTIFY, (), "signal:tgkill", "only where Landlock has no signal scope"),
+    ("rt_sigqueueinfo", NOTIFY, (), "signal:tkill", "only where Landlock has no signal scope"),
+    ("rt_tgsigqueueinfo", NOTIFY, (), "signal:tgkill", "only where Landlock has no signal scope"),
+    ("pidfd_send_signal", NOTIFY, (), "signal:pidfd_send_signal_", "only where Landlock has no signal scope"),
+)
+CONTINUE.update((row[0], f"registers only; {_LATER}") for row in SIGNALS)
+CONTINUE["pidfd_send_signal"] = "the pidfd is judged as we hold it, and no other of ours can be had"
 
 # Calls after which the caller may have another identity (B7).  They are noted and continued.
 IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
             "setgroups", "capset", "prctl")  # fmt: skip
 
 
-def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
+def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
     """The rows that the rules of a run put in force.
 
     identity: the command may change its identity (it starts with a capability), so set-id calls are noted.
+    scoped: Landlock keeps signals inside the sandbox (linux/landlock.py signal_scope), so they are native.
     """
     enabled = rules.enabled
     guard = not rules.option("trace/allow_unsafe_magiclinks")
@@ -159,8 +175,10 @@ def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
             continue  # the guard answers 0 (boundary/guards.py)
         if not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
             yield row
-        elif guard and how == NOTIFY and categories is _OPEN:
+        elif (guard or not scoped) and how == NOTIFY and categories is _OPEN:
             yield row  # magic links of other processes are guarded even with every category off
+    if not scoped:
+        yield from SIGNALS
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")

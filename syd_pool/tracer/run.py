@@ -118,7 +118,7 @@ def _start(this: Run) -> None:
     pid = os.fork()
     if pid == 0:
         spawn.child(prepared)
-    this.eldest = pid
+    this.eldest = this.control.q[c.H_ELDEST] = pid
     this.eldest_pidfd = os.pidfd_open(pid)
     adopt(this, pid)
     if this.ptrace and not ptrace.seize(pid):
@@ -127,7 +127,7 @@ def _start(this: Run) -> None:
     status.report(config.status_fd, "started", pid=pid)
     # while the child loads its filters
     this.signals = libc.signalfd([SIGCHLD, SIGTERM, SIGHUP, SIGALRM])
-    this.handlers = handlers(config.rules, identity, config.test_null)
+    this.handlers = handlers(config.rules, identity, config.signal_scope, config.test_null)
     this.confine = worker_filter.confinement(not config.rules.option("trace/allow_unsafe_nocookie"))
     gc.freeze()
     for _ in range(this.control.q[c.H_NPROC]):
@@ -208,7 +208,7 @@ def _create(config: RunConfig) -> Run:
     this.log_out, this.log_in = datagram_pair()
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
-    rows = list(in_force(rules, _may_change_identity()))
+    rows = list(in_force(rules, _may_change_identity(), config.signal_scope))
     this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or not this.ptrace)
     if this.ptrace:
         this.traced = {NR[row[0]]: _TRACED[row[0]] for row in rows if row[1] == TRACE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from errno import EACCES, EINVAL, ENOSYS, EOPNOTSUPP, EPERM
+from errno import EACCES, EINVAL, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM
 from itertools import product
 
 import pytest
@@ -26,8 +26,8 @@ OPTIONS = sorted({g.lifted_by for g in guards.GUARDS if g.lifted_by})
 class Both:
     """The two filters of a command as the kernel combines them: the most severe action counts."""
 
-    def __init__(self, rules: Rules, ptrace: bool = True) -> None:
-        self.rules = command_filter.command_filters(rules, ptrace)  # type: ignore[arg-type]
+    def __init__(self, rules: Rules, ptrace: bool = True, scoped: bool = True) -> None:
+        self.rules = command_filter.command_filters(rules, ptrace, True, scoped)  # type: ignore[arg-type]
         self.parent = bpf.Program(seccomp.compile_filter(self.rules.parent, seccomp.ALLOW))
         self.main = bpf.Program(seccomp.compile_filter(self.rules.main, command_filter.UNKNOWN))
 
@@ -58,10 +58,10 @@ def test_every_number_is_in_exactly_one_place() -> None:
 
 @pytest.mark.parametrize("enabled", [[], ALL], ids=["off", "all"])
 @pytest.mark.parametrize("options", [[], OPTIONS], ids=["guarded", "lifted"])
-@pytest.mark.parametrize("ptrace", [True, False])
-def test_the_programs_mean_the_rules(enabled: list[str], options: list[str], ptrace: bool) -> None:
+@pytest.mark.parametrize(("ptrace", "scoped"), [(True, True), (False, True), (True, False)])
+def test_the_programs_mean_the_rules(enabled: list[str], options: list[str], ptrace: bool, scoped: bool) -> None:
     """Every number x values of every condition x garbage above the lower 32 bits x other ABIs."""
-    both = Both(Rules(*options, enabled=enabled), ptrace)
+    both = Both(Rules(*options, enabled=enabled), ptrace, scoped)
     rules, default = [both.rules.parent, both.rules.main], [seccomp.ALLOW, command_filter.UNKNOWN]
     values: dict[int, set[int]] = {}
     for nr, _, when in rules[0] + rules[1]:
@@ -101,6 +101,25 @@ def test_sendto_without_an_address_is_native() -> None:
         assert both.says("sendto", 3, 1, 1, 0, address, 0) == seccomp.NOTIFY, hex(address)
     for address in (0, 1 << 32):
         assert both.says("sendto", 3, 1, 1, 1 | 1 << 32, address, 0) == seccomp.errno_action(EOPNOTSUPP)
+
+
+SIGNALLING = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
+
+
+def test_signals_are_judged_where_landlock_has_no_scope(off: Both) -> None:
+    """Linux before 6.12: whatever can reach a process of ours is a worker's question or refused."""
+    unscoped = Both(Rules(), scoped=False)
+    for name in SIGNALLING:
+        assert (off.says(name, 1, 9), unscoped.says(name, 1, 9)) == (seccomp.ALLOW, seccomp.NOTIFY), name
+    for signal in range(65):
+        want = seccomp.ALLOW if signal in (0, 29) or signal > 33 else seccomp.errno_action(EINVAL)
+        for garbage in GARBAGE:
+            assert unscoped.says("fcntl", 3, 10 | garbage, signal | garbage) == want, signal
+    for name, option in (("getsockopt", 77), ("setsockopt", 76)):
+        assert unscoped.says(name, 3, 1, option) == seccomp.errno_action(ENOPROTOOPT)
+        assert unscoped.says(name, 3, 1, option + 2) == off.says(name, 3, 1, option) == seccomp.ALLOW
+    lifted = Both(Rules("trace/allow_unsafe_magiclinks"), scoped=False)
+    assert lifted.says("openat") == seccomp.NOTIFY, "a directory of ours in /proc is a pidfd"
 
 
 def test_unknown_numbers_fail(off: Both) -> None:
