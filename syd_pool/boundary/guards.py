@@ -89,14 +89,8 @@ GUARDS: tuple[Guard, ...] = (
     # only what installs one: libseccomp asks for the actions there are before it builds a filter
     Guard("seccomp", EINVAL, "a nested filter outranks notifications (E6)", "cbpf", ((int_is(0, 0),), (int_is(0, 1),))),
     Guard("prctl", EINVAL, "a nested filter, or strict mode (E6)", "", ((int_is(0, _PR_SET_SECCOMP),),)),
-    # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8)
-    Guard(
-        "ptrace",
-        EPERM,
-        "refused until the table has a row: needs a memory per process",
-        "",
-        ((int_is(0, 0),),),
-    ),
+    # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8);
+    # PTRACE_TRACEME, of which the second must fail, is a row of the table
     Guard("ptrace", 0, "our own tracing would end; a no-op that succeeds", action=SUCCEED),
     Guard("clone3", ENOSYS, "flags behind a pointer: libc falls back to clone (E4)"),
     Guard("clone", EPERM, "a child outside our tracing (E4)", "", _any_bit(0, (_CLONE_UNTRACED, _CLONE_PTRACE))),

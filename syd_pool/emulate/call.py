@@ -151,6 +151,10 @@ class Call:
         """Hand the call to the tracer, which closes the file system to the whole run and answers 0.  Raises Gone."""
         raise NotImplementedError
 
+    def note_traceme(self) -> None:
+        """Hand the call to the tracer, which answers PTRACE_TRACEME as it would end natively.  Raises Gone."""
+        raise NotImplementedError
+
     def resume(self) -> None:
         """Answer with CONTINUE, if the table lists this call as one that may (I5)."""
         raise NotImplementedError

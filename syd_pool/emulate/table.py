@@ -104,6 +104,7 @@ ROWS: tuple[Row, ...] = (
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
+    ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
     # paths without a handler yet
     ("getxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),

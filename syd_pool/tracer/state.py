@@ -42,9 +42,21 @@ class Task:
     interrupted  its blocking call was answered -ERESTARTSYS: the kernel decides at the next signal
     program    (device, inode) of what it executes; (0, 0) until an execution of it or of a parent was verified
     held       kind of the slot it waits for in a ptrace stop, or 0
+    traceme    it has asked to be traced (PTRACE_TRACEME) and was told that it is
     """
 
-    __slots__ = ("cred_gen", "exec_gen", "expected", "guessed", "held", "interrupted", "program", "tgid", "tid")
+    __slots__ = (
+        "cred_gen",
+        "exec_gen",
+        "expected",
+        "guessed",
+        "held",
+        "interrupted",
+        "program",
+        "tgid",
+        "tid",
+        "traceme",
+    )
 
     def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
         self.tid = tid
@@ -56,6 +68,7 @@ class Task:
         self.program = (0, 0)
         self.held = 0
         self.interrupted = False
+        self.traceme = False
 
 
 class Worker:

@@ -65,6 +65,7 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
+        task.traceme = caller.traceme
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task
