@@ -15,7 +15,7 @@ from __future__ import annotations
 from errno import ENOSYS
 
 from syd_pool.boundary import guards
-from syd_pool.boundary.filter import ALLOW, NOTIFY, errno_action, int_is, long_is, trace_action
+from syd_pool.boundary.filter import ALLOW, NOTIFY, bits_clear, bits_set, errno_action, int_is, long_is, trace_action
 from syd_pool.emulate import table
 from syd_pool.linux.numbers import NR
 
@@ -30,6 +30,7 @@ UNKNOWN = errno_action(ENOSYS)
 
 # A row of the table that is about some arguments only, any of these; the rest of the call is as without the row.
 ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
+    "mmap": ((bits_set(2, 4), bits_clear(3, 0x20)),),  # PROT_EXEC, MAP_ANONYMOUS
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
 }

@@ -216,7 +216,7 @@ NATIVE: dict[str, str] = {
         "io_destroy io_getevents io_pgetevents io_submit io_cancel"
     ),
     "memory": (
-        "mmap munmap mprotect mremap msync madvise brk mlock mlock2 mlockall munlock munlockall "
+        "munmap mprotect mremap msync madvise brk mlock mlock2 mlockall munlock munlockall "
         "membarrier mseal memfd_create memfd_secret map_shadow_stack set_mempolicy get_mempolicy "
         "set_mempolicy_home_node"
     ),

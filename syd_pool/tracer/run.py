@@ -29,7 +29,7 @@ from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, W_READY, count_of
+from syd_pool.shm.ring import CHDIR, EXEC, MAP, W_ANSWERED, W_GONE, W_READY, count_of
 from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
@@ -50,7 +50,7 @@ FAREWELL_MS = 1000
 MOST_SWEPT = 64  # tracees up to which one waitpid(-1), which walks them all, is cheaper than two more by pid
 TICK = 0.5  # seconds between two looks at the monitor and the CPUs we may use
 
-_TRACED = {"execve": EXEC, "execveat": EXEC, "chdir": CHDIR, "fchdir": CHDIR}
+_TRACED = {"execve": EXEC, "execveat": EXEC, "chdir": CHDIR, "fchdir": CHDIR, "mmap": MAP}
 
 
 def run(config: RunConfig) -> int:

@@ -39,6 +39,8 @@ from syd_pool.shm.ring import (
     EXEC,
     EXEC_DONE,
     HEADER,
+    MAP,
+    MAP_DONE,
     NOTIFY,
     Q_ACK,
     Q_HEAD,
@@ -371,9 +373,23 @@ def _chdir_exit(caller: Caller) -> Verdict:
     return (0 if verify_chdir(caller, (caller.args[0], caller.args[1])) else EACCES), (0, 0, 0, 0)
 
 
+def _map_entry(caller: Caller) -> Verdict:
+    from syd_pool.emulate.mapping import judge_mapping
+
+    return judge_mapping(caller), (0, 0, 0, 0)
+
+
+def _map_exit(caller: Caller) -> Verdict:
+    from syd_pool.emulate.mapping import verify_mapping
+
+    return (0 if verify_mapping(caller) else EACCES), (0, 0, 0, 0)
+
+
 _STOPS: dict[int, Callable[[Caller], Verdict]] = {
     EXEC: _exec_entry,
     EXEC_DONE: _exec_event,
     CHDIR: _chdir_entry,
     CHDIR_DONE: _chdir_exit,
+    MAP: _map_entry,
+    MAP_DONE: _map_exit,
 }
