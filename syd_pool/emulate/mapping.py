@@ -3,7 +3,8 @@
 The filter stops only these calls.  Under ptrace a worker judges the file behind the descriptor while the caller
 waits, the kernel maps, and a worker looks at /proc/TID/maps while the caller waits again: whatever descriptor
 was put in the place of the judged one meanwhile, a mapping that the rules refuse ends in SIGKILL before its
-first instruction.  Without ptrace: judged and continued, which races (table.py).
+first instruction.  A program that has not forked or cloned since it was executed has nobody who could do that,
+and goes on at once: that is the loader at every start.  Without ptrace: judged and continued, which races (table.py).
 
 Whoever may read a file may also copy it into memory that can be executed (mprotect(2)); keeping a program from
 that is not this category's business (syd(2), trace/allow_unsafe_exec_memory).
@@ -42,10 +43,11 @@ def mmap(call: Call) -> int | None:
 def judge_mapping(call: Call) -> int:
     """May the caller map this file to execute it?  0 or the errno of the refusal.  Raises Gone."""
     try:
-        own = call.own_fd(call.fd(4))
-        path = text_of(own)
+        path = _name(call, call.fd(4))
     except OSError:
         return 0  # the kernel will say what is wrong with the descriptor
+    if path[:1] != b"/":  # a socket and the like, which it will not map
+        return 0
     try:
         if path.startswith(b"/memfd:"):
             refuse_memfd(call, path)
@@ -54,6 +56,15 @@ def judge_mapping(call: Call) -> int:
     except OSError as error:
         return error.errno or EIO
     return 0
+
+
+def _name(call: Call, fd: int) -> bytes:
+    """The kernel's name of what the caller holds as `fd`.  Raises OSError."""
+    if not call.cred_gen:
+        path = os.readlink(b"/proc/%d/fd/%d" % (call.tid, fd))
+        if not path.endswith(_DELETED):
+            return path
+    return text_of(call.own_fd(fd))
 
 
 def verify_mapping(call: Call) -> bool:
@@ -82,5 +93,5 @@ def _executable_files(tid: int) -> Iterator[bytes]:
         fields = line.split(None, 5)
         if fields[1][2:3] == b"x" and fields[4] != b"0" and len(fields) > 5:
             path = fields[5].replace(b"\\012", b"\n")
-            if not path.startswith(_MEMORY):
+            if path[:1] == b"/" and not path.startswith(_MEMORY):
                 yield path.removesuffix(_DELETED)

@@ -72,10 +72,12 @@ def on_status(run: Run, tid: int, status: int) -> None:
             ptrace.cont(tid)  # a new task's first stop, an INTERRUPT, or the end of a group stop
     elif event in (PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE):
         child = ptrace.event_message(tid)
+        parent = adopt(run, tid)
+        parent.alone = False
         if child in run.early_dead:
             run.early_dead.discard(child)
         elif child:
-            adopt(run, child, adopt(run, tid), event != PTRACE_EVENT_CLONE)
+            adopt(run, child, parent, event != PTRACE_EVENT_CLONE)
         ptrace.cont(tid)
     elif event == PTRACE_EVENT_EXEC:
         _on_exec(run, tid)
@@ -174,7 +176,7 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
             ptrace.cont(tid)
             return
         task.expected = words
-        if kind == EXEC:
+        if kind == EXEC or (kind == MAP and task.alone):  # nobody can exchange its descriptor meanwhile
             ptrace.cont(tid)
         else:
             ptrace.cont_to_exit(tid)

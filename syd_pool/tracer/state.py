@@ -42,10 +42,12 @@ class Task:
     interrupted  its blocking call was answered -ERESTARTSYS: the kernel decides at the next signal
     program    (device, inode) of what it executes; (0, 0) until an execution of it or of a parent was verified
     held       kind of the slot it waits for in a ptrace stop, or 0
+    alone      it has executed and neither forked nor cloned since: nobody shares its memory or descriptors
     traceme    it has asked to be traced (PTRACE_TRACEME) and was told that it is
     """
 
     __slots__ = (
+        "alone",
         "cred_gen",
         "exec_gen",
         "expected",
@@ -68,6 +70,7 @@ class Task:
         self.program = (0, 0)
         self.held = 0
         self.interrupted = False
+        self.alone = False
         self.traceme = False
 
 

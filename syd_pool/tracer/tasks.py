@@ -62,6 +62,7 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     """
     caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
     task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
+    task.alone = run.ptrace  # begin_new_exec() of fs/exec.c
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
