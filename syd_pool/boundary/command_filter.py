@@ -36,8 +36,14 @@ ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
 }
 
 # A row of the table that is not about these: they are as without the row.
-EXCEPT_WHEN: dict[str, tuple[Condition, ...]] = {
-    "sendto": (long_is(4, 0),),  # send(2): the peer was judged when the socket was connected
+_ITSELF = ((int_is(0, 0),),)
+EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
+    "sendto": ((long_is(4, 0),),),  # send(2): the peer was judged when the socket was connected
+    **dict.fromkeys(("sched_setaffinity", "sched_setparam", "sched_setscheduler", "sched_setattr"), _ITSELF),
+    **dict.fromkeys(("prlimit64", "migrate_pages", "move_pages"), _ITSELF),
+    "setpriority": ((int_is(0, 0), int_is(1, 0)),),  # PRIO_PROCESS, itself
+    "ioprio_set": ((int_is(0, 1), int_is(1, 0)),),  # IOPRIO_WHO_PROCESS, itself
+    "perf_event_open": ((int_is(1, 0),),),
 }
 
 
@@ -92,7 +98,8 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
             main += [(NR[name], answer, conditions) for conditions in ONLY_WHEN[name]]
             main.append((NR[name], action, ()))
         elif name in EXCEPT_WHEN:
-            main += [(NR[name], action, EXCEPT_WHEN[name]), (NR[name], answer, ())]
+            main += [(NR[name], action, conditions) for conditions in EXCEPT_WHEN[name]]
+            main.append((NR[name], answer, ()))
         else:
             main.append((NR[name], answer, ()))
     return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))

@@ -30,6 +30,16 @@ _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "e
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
 _NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat")
+_NICE = "with trace/allow_unsafe_nice, of the command's processes only"
+# Refused without an answer of ours unless the option is set (boundary/guards.py)
+LIFTED = {
+    **dict.fromkeys(
+        ("sched_setparam", "sched_setscheduler", "sched_setattr", "setpriority", "ioprio_set"),
+        "trace/allow_unsafe_nice",
+    ),
+    **dict.fromkeys(("migrate_pages", "move_pages"), "trace/allow_unsafe_mbind"),
+    "perf_event_open": "trace/allow_unsafe_perf",
+}
 _GET, _SET = ("read", "walk", "stat"), ("chattr", "walk", "stat")  # extended attributes
 
 Row = tuple[str, str, tuple[str, ...], str, str]
@@ -107,6 +117,17 @@ ROWS: tuple[Row, ...] = (
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
+    # about other processes only
+    ("sched_setaffinity", NOTIFY, (), "priority:by_pid", "of another process only: one of the command's"),
+    ("prlimit64", NOTIFY, (), "priority:prlimit64", "a limit of another process only: one of the command's"),
+    ("sched_setparam", NOTIFY, (), "priority:by_pid", _NICE),
+    ("sched_setscheduler", NOTIFY, (), "priority:by_pid", _NICE),
+    ("sched_setattr", NOTIFY, (), "priority:by_pid", _NICE),
+    ("setpriority", NOTIFY, (), "priority:setpriority", _NICE),
+    ("ioprio_set", NOTIFY, (), "priority:ioprio_set", _NICE),
+    ("migrate_pages", NOTIFY, (), "priority:by_pid", "with trace/allow_unsafe_mbind, of the command's processes only"),
+    ("move_pages", NOTIFY, (), "priority:by_pid", "with trace/allow_unsafe_mbind, of the command's processes only"),
+    ("perf_event_open", NOTIFY, (), "priority:perf_event_open", "with trace/allow_unsafe_perf, as above"),
     # paths without a handler yet
     ("getxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
     ("listxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
@@ -158,6 +179,8 @@ SIGNALS: tuple[Row, ...] = (
 CONTINUE.update((row[0], f"registers only; {_LATER}") for row in SIGNALS)
 CONTINUE["pidfd_send_signal"] = "the pidfd is judged as we hold it, and no other of ours can be had"
 
+CONTINUE.update((row[0], f"registers only; {_LATER}") for row in ROWS if row[3].startswith("priority:"))
+
 # Calls after which the caller may have another identity (B7).  They are noted and continued.
 IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
             "setgroups", "capset", "prctl")  # fmt: skip
@@ -170,16 +193,17 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     scoped: Landlock keeps signals inside the sandbox (linux/landlock.py signal_scope), so they are native.
     """
     enabled = rules.enabled
-    guard = not rules.option("trace/allow_unsafe_magiclinks")
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
+        if name in LIFTED and not rules.option(LIFTED[name]):
+            continue
         if not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
             yield row
-        elif (guard or not scoped) and how == NOTIFY and categories is _OPEN:
-            yield row  # magic links of other processes are guarded even with every category off
+        elif how == NOTIFY and categories is _OPEN:
+            yield row  # even with every category off: magic links of other processes, and what /proc has of ours
     if not scoped:
         yield from SIGNALS
     if identity:

@@ -49,8 +49,9 @@ def test_every_number_is_in_exactly_one_place() -> None:
     refused = [name for g in guards.GUARDS if not g.conditions for name in g.names]
     rows = [row[0] for row in table.ROWS]
     counted = Counter([*guards.native_names(), *refused, *rows])
-    # refused here and in the table: acct is refused either way, chroot and PTRACE_TRACEME are never performed
-    known_twice = {"acct", "chroot", "ptrace"}
+    # refused here and in the table: acct is refused either way, chroot and PTRACE_TRACEME are never performed, and
+    # others are refused unless an option lifts that, and judged then
+    known_twice = {"acct", "chroot", "ptrace", *table.LIFTED}
     assert {n for n, c in counted.items() if c > 1} - known_twice == set()
     assert set(NR) == set(counted)
 
@@ -78,7 +79,8 @@ def test_the_programs_mean_the_rules(enabled: list[str], options: list[str], ptr
 @pytest.mark.parametrize("ptrace", [True, False])
 def test_every_row_of_the_table_is_in_force(ptrace: bool) -> None:
     """With its category on, a call is notified or traced as its row says, whatever its arguments."""
-    rules = Rules("trace/allow_unsafe_oob", enabled=ALL)  # a guard on some flags comes before the row
+    # guards that come before the row
+    rules = Rules("trace/allow_unsafe_oob", "trace/allow_unsafe_prlimit", enabled=ALL)
     both = Both(rules, ptrace)
     for name, how, *_ in table.in_force(rules):  # type: ignore[arg-type]
         if name in command_filter.ONLY_WHEN:
@@ -119,6 +121,44 @@ def test_signals_are_judged_where_landlock_has_no_scope(off: Both) -> None:
         assert unscoped.says(name, 3, 1, option + 2) == off.says(name, 3, 1, option) == seccomp.ALLOW
     lifted = Both(Rules("trace/allow_unsafe_magiclinks"), scoped=False)
     assert lifted.says("openat") == seccomp.NOTIFY, "a directory of ours in /proc is a pidfd"
+
+
+@pytest.mark.parametrize(
+    ("name", "itself", "another"),
+    [
+        ("sched_setaffinity", [(0, 8, 1)], [(1, 8, 1), (-1, 8, 1)]),
+        ("sched_setscheduler", [(0, 3, 1)], [(7, 3, 1)]),
+        ("sched_setattr", [(0, 1, 0)], [(7, 1, 0)]),
+        ("sched_setparam", [(0, 1)], [(7, 1)]),
+        ("setpriority", [(0, 0, 19)], [(0, 1, 19), (1, 0, 19), (2, 0, 19)]),
+        ("ioprio_set", [(1, 0, 0)], [(1, 9, 0), (2, 0, 0), (3, 0, 0)]),
+        ("prlimit64", [(0, 7, 1, 0), (0, 7, 0, 1)], [(9, 7, 1, 0), (9, 7, 1 << 32, 0)]),
+        ("move_pages", [(0, 1)], [(5, 1)]),
+        ("migrate_pages", [(0, 1)], [(5, 1)]),
+        ("perf_event_open", [(1, 0, -1)], [(1, 5, -1), (1, -1, 0)]),
+    ],
+)
+def test_what_slows_others_down_is_judged(
+    off: Both, name: str, itself: list[tuple[int, ...]], another: list[tuple[int, ...]]
+) -> None:
+    """With its option too: about itself it passes natively, about another process a worker is asked (D3, E9)."""
+    options = ("nice", "prlimit", "mbind", "perf")
+    lifted = Both(Rules(*(f"trace/allow_unsafe_{option}" for option in options)))
+    for args in itself:
+        assert lifted.says(name, *(a & (1 << 64) - 1 for a in args)) == seccomp.ALLOW, args
+    for args in another:
+        assert lifted.says(name, *(a & (1 << 64) - 1 for a in args)) == seccomp.NOTIFY, args
+    if name != "sched_setaffinity":
+        assert off.says(name, *(a & (1 << 64) - 1 for a in another[0])) not in (seccomp.ALLOW, seccomp.NOTIFY)
+
+
+def test_the_kernel_takes_the_filters() -> None:
+    """BPF_MAXINSNS of <linux/bpf_common.h>, with room for what is still to come."""
+    for options in ([], OPTIONS):
+        for scoped in (True, False):
+            both = Both(Rules(*options, enabled=ALL), scoped=scoped)
+            for rules, default in ((both.rules.main, command_filter.UNKNOWN), (both.rules.parent, seccomp.ALLOW)):
+                assert len(seccomp.compile_filter(rules, default)) // 8 < 4096 * 3 // 4
 
 
 def test_unknown_numbers_fail(off: Both) -> None:
@@ -199,7 +239,9 @@ def test_an_option_lifts_its_guards_and_no_other(off: Both, option: str) -> None
                     args[argument] |= value
                 before, after = off.says(name, *args), lifted.says(name, *args)
                 assert before == guard.action, (name, args)
-                if guard.lifted_by == option:
+                if guard.lifted_by == option and table.LIFTED.get(name) == option:
+                    assert after == seccomp.NOTIFY, name
+                elif guard.lifted_by == option:
                     assert after == (seccomp.ALLOW if guard.lifted is None else guard.lifted), name
                 else:
                     assert after == before, name
