@@ -17,10 +17,17 @@ from syd_pool.linux.libc import AT_FDCWD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # Call.int hides the type of that name
-    from collections.abc import Callable, Container
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from syd_pool.policy import Ruleset
+
+    class Ours(Protocol):
+        """Our processes (shm/control.py OwnPids)."""
+
+        def __contains__(self, pid: object, /) -> bool: ...
+        def family(self) -> tuple[builtins.int, builtins.int, builtins.int]: ...
+
 
 # flags of find() and entry()
 FOLLOW = 1  # follow a symbolic link in the last component
@@ -77,7 +84,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
-    own_pids: Container[builtins.int]  # our processes, which do not exist for the caller
+    own_pids: Ours  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
 
@@ -143,6 +150,10 @@ class Call:
 
     def note_chroot(self) -> None:
         """Hand the call to the tracer, which closes the file system to the whole run and answers 0.  Raises Gone."""
+        raise NotImplementedError
+
+    def note_traceme(self) -> None:
+        """Hand the call to the tracer, which answers PTRACE_TRACEME as it would end natively.  Raises Gone."""
         raise NotImplementedError
 
     def resume(self) -> None:

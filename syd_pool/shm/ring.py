@@ -45,6 +45,8 @@ EXEC_DONE = 3  # exec event: verify what was mapped
 CHDIR = 4  # seccomp stop of chdir or fchdir: judge
 CHDIR_DONE = 5  # syscall exit stop: verify the new directory
 CONTROL = 6
+MAP = 7  # seccomp stop of a mmap with PROT_EXEC of a file: judge
+MAP_DONE = 8  # its syscall exit stop: verify what can be executed
 
 # A slot: kind, run, index, policy position, tgid, exec generation, credential generation, flags,
 # then struct seccomp_notif (80 bytes), then one word of facts about the run.
@@ -98,6 +100,7 @@ C_DESCRIPTOR = 5  # strict: a descriptor waits in the socket
 C_IDENTITY = 6  # the caller changes its identity with this call
 C_EXIT = 7  # action `exit`: errno
 C_CHROOT = 9  # the caller may chroot: the tracer notes it and answers
+C_TRACEME = 10  # the caller asks to be traced: the tracer remembers whom it told so, and answers
 C_READY = 8  # the worker is confined and takes slots
 
 BACKSTOP_MS = 100

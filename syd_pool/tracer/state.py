@@ -43,9 +43,12 @@ class Task:
     program    (device, inode) of what it executes; (0, 0) until an execution of it or of a parent was verified
     noting     it is in a call of the table's NOTE rows
     held       kind of the slot it waits for in a ptrace stop, or 0
+    alone      it has executed and neither forked nor cloned since: nobody shares its memory or descriptors
+    traceme    it has asked to be traced (PTRACE_TRACEME) and was told that it is
     """
 
     __slots__ = (
+        "alone",
         "cred_gen",
         "exec_gen",
         "expected",
@@ -56,6 +59,7 @@ class Task:
         "program",
         "tgid",
         "tid",
+        "traceme",
     )
 
     def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
@@ -69,6 +73,8 @@ class Task:
         self.noting = False
         self.held = 0
         self.interrupted = False
+        self.alone = False
+        self.traceme = False
 
 
 class Worker:

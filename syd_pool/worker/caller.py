@@ -36,6 +36,7 @@ from syd_pool.shm.ring import (
     C_IDENTITY,
     C_INTERRUPTED,
     C_MAY_BLOCK,
+    C_TRACEME,
     C_UNBLOCKED,
     COMPLETION,
     COMPLETION_SIZE,
@@ -196,6 +197,12 @@ class Caller(Call):
         # The tracer answers: the caller's next call must carry the fact, whichever worker gets it.
         self.handed_over = True
         self._complete(C_CHROOT, 0)
+        raise Gone
+
+    def note_traceme(self) -> None:
+        # The tracer answers: what a thread was told before is known to it alone.
+        self.handed_over = True
+        self._complete(C_TRACEME, 0)
         raise Gone
 
     # --- announcing and answering ------------------------------------------------------------------

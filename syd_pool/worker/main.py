@@ -20,7 +20,7 @@ import sys
 from errno import EACCES, EIO, ENOENT, ENOSYS
 from fcntl import ioctl
 
-from syd_pool.emulate.table import IDENTITY, in_force
+from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
 from syd_pool.linux.libc import close_all_but, die_with_parent, set_name
 from syd_pool.linux.notify import (
     AUDIT_ARCH_X86_64,
@@ -40,6 +40,8 @@ from syd_pool.shm.ring import (
     EXEC_DONE,
     F_CHROOTED,
     HEADER,
+    MAP,
+    MAP_DONE,
     NOTIFY,
     Q_ACK,
     Q_HEAD,
@@ -116,13 +118,13 @@ class Birth:
     confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
 
 
-def handlers(rules: Ruleset, identity: bool, null: bool) -> dict[int, Handler]:
+def handlers(rules: Ruleset, identity: bool, scoped: bool, null: bool) -> dict[int, Handler]:
     """Number to function for every row in force; imports the families that are needed and no other.
 
     Called by the tracer before it forks, so that the imports are paid once.
     """
     table: dict[int, Handler] = {}
-    for name, _, _, where, _ in in_force(rules, identity):
+    for name, _, _, where, _ in in_force(rules, identity, scoped):
         if where:
             module, function = where.split(":")
             family = __import__("syd_pool.emulate." + module, fromlist=[function])
@@ -290,7 +292,7 @@ def _answer_error(caller: Caller, error: OSError) -> None:
 
 def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     """Run a handler with the identity of a caller that has changed its own (B7)."""
-    if caller.nr in _IDENTITY:  # they are noted, not performed by us
+    if caller.nr in _AS_WE_ARE:
         return handler(caller)
     identity = creds.of_task(caller.tid, caller.nr in _REAL_IDS)
     shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
@@ -313,7 +315,8 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
 
 _CONNECT = NR["connect"]
 _REAL_IDS = (NR["access"], NR["faccessat"], NR["faccessat2"])
-_IDENTITY = tuple(NR[name] for name in IDENTITY)
+# Noted, not performed by us; or judged by what the caller may, since whom we may signal goes by other ids (kill(2))
+_AS_WE_ARE = tuple(NR[name] for name in (*IDENTITY, *(row[0] for row in SIGNALS)))
 
 
 def _open_run(caller: Caller, run_id: int) -> int:
@@ -374,9 +377,23 @@ def _chdir_exit(caller: Caller) -> Verdict:
     return (0 if verify_chdir(caller, (caller.args[0], caller.args[1])) else EACCES), (0, 0, 0, 0)
 
 
+def _map_entry(caller: Caller) -> Verdict:
+    from syd_pool.emulate.mapping import judge_mapping
+
+    return judge_mapping(caller), (0, 0, 0, 0)
+
+
+def _map_exit(caller: Caller) -> Verdict:
+    from syd_pool.emulate.mapping import verify_mapping
+
+    return (0 if verify_mapping(caller) else EACCES), (0, 0, 0, 0)
+
+
 _STOPS: dict[int, Callable[[Caller], Verdict]] = {
     EXEC: _exec_entry,
     EXEC_DONE: _exec_event,
     CHDIR: _chdir_entry,
     CHDIR_DONE: _chdir_exit,
+    MAP: _map_entry,
+    MAP_DONE: _map_exit,
 }
