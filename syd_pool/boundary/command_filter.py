@@ -68,7 +68,9 @@ def _answers(rows: Iterable[table.Row], ptrace: bool) -> dict[str, int]:
     for name, how, *_ in rows:
         if how == table.NOTIFY or (how == table.TRACE and not ptrace):
             actions[name] = NOTIFY
-        elif how == table.TRACE:
+        elif how == table.NOTE and not ptrace:
+            continue
+        elif how in (table.TRACE, table.NOTE):
             actions[name] = trace_action(NR[name])
         elif how == table.UNBUILT:
             actions.setdefault(name, UNKNOWN)

@@ -248,7 +248,7 @@ NATIVE: dict[str, str] = {
     ),
     "identity": (
         "getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid "
-        "setresuid setresgid setfsuid setfsgid setgroups capget capset umask"
+        "setresuid setresgid setfsuid setfsgid setgroups capget capset"
     ),
     "facts": "uname sysinfo getrlimit getrusage getcwd getrandom",
     "sockets": (

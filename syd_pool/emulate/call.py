@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 # flags of find() and entry()
 FOLLOW = 1  # follow a symbolic link in the last component
 EMPTY = 2  # an empty path means dirfd itself (AT_EMPTY_PATH)
+UNOPENED = 4  # entry(): the object need not be looked for; names.exists() asks where the answer matters
 
 
 class Found:
     """Where a path led.
 
-    fd      O_PATH descriptor of the object; -1 when it is missing (entry() only)
+    fd      O_PATH descriptor of the object; -1 when it is missing or was not looked for (entry() only)
     parent  O_PATH descriptor of the directory that holds it; -1 when find() had no need of it
     name    last component, bytes without a slash (b"" when the path is a directory by itself: "/", "..")
     path    absolute, link-free text for the rules; the caller's own /proc/TGID is /proc/self
@@ -121,7 +122,7 @@ class Call:
         raise NotImplementedError
 
     def umask(self) -> builtins.int:
-        """The caller's umask."""
+        """The caller's umask.  Asks valid() as well.  Raises Gone."""
         raise NotImplementedError
 
     def umask_with_room(self) -> builtins.int:
@@ -187,4 +188,4 @@ class Call:
         raise NotImplementedError
 
 
-__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "Call", "Found"]
+__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]

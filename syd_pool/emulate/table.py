@@ -4,6 +4,7 @@ A row is (name, how, categories, handler, note):
   how       NOTIFY  a worker performs the call and answers
             TRACE   the tracee stops, a worker judges, the kernel performs it, a worker verifies (I5);
                     without ptrace the same handler answers CONTINUE, which races: see the note
+            NOTE    the kernel performs it, the tracer notes that it happened; native without ptrace
             UNBUILT takes a path but has no handler yet: refused with ENOSYS while one of its
                     categories is on
   categories  the row is in force while one of them is on; an empty tuple is always
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from syd_pool.policy import Ruleset
 
-NOTIFY, TRACE, UNBUILT = "notify", "trace", "unbuilt"
+NOTIFY, TRACE, NOTE, UNBUILT = "notify", "trace", "note", "unbuilt"
 
 _STAT = ("stat", "walk")
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
@@ -109,6 +110,7 @@ ROWS: tuple[Row, ...] = (
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
     ("mmap", TRACE, ("exec",), "mapping:mmap", "PROT_EXEC of a file only; without ptrace: judged and continued, racy"),
+    ("umask", NOTE, (), "", "nothing is judged; workers create under the caller's umask, which they remember"),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
     ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
     ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),

@@ -57,6 +57,10 @@ S_NOTIF = S_HEAD.size  # 40
 SLOT_FIELDS = Struct("<IIQQIIII" + "QIIiIQ6Q" + "Q")
 S_FACTS = 120
 F_CHROOTED = 1  # the command has called chroot(2): no path is allowed any more
+# The upper half of the facts: how often any caller has called umask(2).  While it stands still, so does every
+# umask; 0 is the umask the run began with, UMASK_UNKNOWN that nobody looks.
+UMASK_SHIFT = 32
+UMASK_UNKNOWN = 0xFFFFFFFF
 assert SLOT.size == SLOT_FIELDS.size == SLOT_SIZE
 
 # worker memfd, 8-byte words of the header; the worker writes all of them

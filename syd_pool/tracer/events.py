@@ -26,7 +26,7 @@ from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_STOP,
     PTRACE_EVENT_VFORK,
 )
-from syd_pool.tracer.tasks import adopt, executed, forget, subject
+from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,12 +118,16 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
 
 
 def _on_seccomp(run: Run, tid: int) -> None:
-    """execve, execveat, chdir, fchdir or mmap at entry: a worker judges, the tracee waits."""
+    """execve, execveat, chdir, fchdir or mmap at entry: a worker judges, the tracee waits.  umask: see its exit."""
     task = adopt(run, tid)
     entry = ptrace.syscall_entry(tid)
     if entry is None:
         return
     arch, nr, args = entry
+    if nr in run.noted:
+        task.noting = True
+        ptrace.cont_to_exit(tid)
+        return
     kind = run.traced.get(nr)
     if kind is None:
         raise Unexpected(f"seccomp stop of thread {tid} at system call {nr}")
@@ -145,6 +149,11 @@ def _on_exec(run: Run, tid: int) -> None:
 def _on_syscall_exit(run: Run, tid: int) -> None:
     """chdir, fchdir or mmap has returned: verify what has come of it, unless the kernel refused."""
     task = adopt(run, tid)
+    if task.noting:
+        task.noting = False
+        note_umask(run)
+        ptrace.cont(tid)
+        return
     result = ptrace.result(tid)
     if result is None:
         return

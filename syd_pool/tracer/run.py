@@ -23,13 +23,13 @@ from time import monotonic
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, spawn, worker_filter
-from syd_pool.emulate.table import NOTIFY, TRACE, in_force
+from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force
 from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, MAP, W_ANSWERED, W_GONE, W_READY, count_of
+from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
 from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
@@ -210,9 +210,12 @@ def _create(config: RunConfig) -> Run:
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
     rows = list(in_force(rules, _may_change_identity(), config.signal_scope))
-    this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or not this.ptrace)
+    this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or (row[1] == TRACE and not this.ptrace))
     if this.ptrace:
+        this.noted = frozenset(NR[row[0]] for row in rows if row[1] == NOTE)
         this.traced = {NR[row[0]]: _TRACED[row[0]] for row in rows if row[1] == TRACE}
+    else:
+        this.facts = UMASK_UNKNOWN << UMASK_SHIFT
     if config.timeout is not None:
         this.deadline = monotonic() + config.timeout
     this.poller = select.poll()

@@ -38,6 +38,7 @@ from syd_pool.shm.ring import (
     CHDIR_DONE,
     EXEC,
     EXEC_DONE,
+    F_CHROOTED,
     HEADER,
     MAP,
     MAP_DONE,
@@ -162,12 +163,13 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
         keep.add(birth.log.fileno())
     close_all_but(keep)
     os.chdir("/")
-    os.umask(0)
+    umask = os.umask(0)
     page = Ring(birth.page, WORKER_SIZE, True)
     request = Ring(birth.request, REQUEST_SIZE, False)
     os.close(birth.page)
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller.umasks = {0: umask}
     caller.rules = birth.rules
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
@@ -229,7 +231,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         caller.tid, caller.tgid = tid, tgid
         caller.nr, caller.args = nr, tuple(args)
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
-        if facts and not caller.rules.chrooted:  # F_CHROOTED, the only one; it never goes away again
+        caller.facts = facts
+        if facts & F_CHROOTED and not caller.rules.chrooted:  # it never goes away again
             caller.rules.cut_off()
         if kind == NOTIFY:
             try:
