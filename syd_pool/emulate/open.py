@@ -29,6 +29,7 @@ from syd_pool.emulate.create import create, create_at_once, create_nameless, jud
 from syd_pool.emulate.devices import TTY, is_quick, open_tty
 from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, is_own, pid_in, plain
 from syd_pool.emulate.quick import quick
+from syd_pool.emulate.sticky import may_open_to_create
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
 
 TYPE_CHECKING = False
@@ -173,6 +174,8 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
     refused = _wrong_kind(kind, flags)
     if refused:
         return refused
+    if flags & O_CREAT and not may_open_to_create(status, path):
+        return -EACCES
     if not plain[path]:
         _guard_proc(call, path, kind, flags)
     _judge(call, path, kind, flags)
