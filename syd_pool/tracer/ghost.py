@@ -14,7 +14,7 @@ from errno import ENOSYS
 
 from syd_pool.policy import live
 from syd_pool.policy.lock import ON
-from syd_pool.shm.ring import CHDIR, EXEC, NOTIFY, Q_STOP
+from syd_pool.shm.ring import CHDIR, EXEC, MAP, NOTIFY, Q_STOP
 from syd_pool.tracer import commands, ptrace
 
 TYPE_CHECKING = False
@@ -66,13 +66,13 @@ def let_go(run: Run) -> None:
 
 
 def turn_away(run: Run, task: Task, kind: int) -> None:
-    """What would need a worker: a call gets its ENOSYS from the kernel, an exec or chdir from us.
+    """What would need a worker: a call gets its ENOSYS from the kernel, an exec, chdir or mapping from us.
 
     What was judged before and only waits for its verification is not let go on unverified: it is killed.
     """
     if kind == NOTIFY:
         run.gone += 1
-    elif kind in (EXEC, CHDIR):
+    elif kind in (EXEC, CHDIR, MAP):
         ptrace.refuse(task.tid, ENOSYS)
         ptrace.cont(task.tid)
     else:

@@ -52,7 +52,7 @@ _shown: list[tuple[object, int]] = []  # of what, its descriptor: made anew when
 
 def state_fd(run: Run) -> int:
     """A read-only descriptor of the state, with a position of its own.  Raises OSError."""
-    now = (run.position, run.config.rules.lock, run.facts)
+    now = (run.position, run.config.rules.lock, run.facts & F_CHROOTED)
     if not _shown or _shown[0][0] != now:
         fd = _sealed(as_json(run))
         if _shown:
