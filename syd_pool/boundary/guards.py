@@ -169,6 +169,13 @@ GUARDS: tuple[Guard, ...] = (
     Guard("setsockopt", EOPNOTSUPP, "binds and connects unjudged", "", _SCTP_ADDRESSES),
     Guard("personality", 0, "", "personality", _any_bit(0, _PERSONALITY_KILLS), KILL_PROCESS),
     Guard("settimeofday clock_settime adjtimex clock_adjtime", ENOSYS, "the host's clock", "time"),
+    Guard(
+        "setpriority ioprio_set sched_setparam sched_setscheduler sched_setattr",
+        0,
+        "the command stays at the lowest priority; a no-op that succeeds",
+        "nice",
+        action=SUCCEED,
+    ),
     Guard("setrlimit", ENOSYS, "", "prlimit"),
     Guard("prlimit64", ENOSYS, "reading is allowed", "prlimit", _any_bit(2, tuple(1 << n for n in range(64)))),
     Guard("syslog", EPERM, "the kernel's log", "syslog"),
@@ -229,9 +236,8 @@ NATIVE: dict[str, str] = {
     ),
     "threads": "futex futex_waitv futex_wake futex_wait futex_requeue getcpu sched_yield",
     "scheduling": (
-        "sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_get_priority_max "
-        "sched_get_priority_min sched_rr_get_interval sched_setattr sched_getattr sched_setaffinity "
-        "sched_getaffinity getpriority setpriority ioprio_set ioprio_get"
+        "sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min "
+        "sched_rr_get_interval sched_getattr sched_setaffinity sched_getaffinity getpriority ioprio_get"
     ),
     "identity": (
         "getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid "

@@ -18,6 +18,7 @@ from syd_pool.cli.environment import number
 from syd_pool.cli.options import OPTIONS, Parser, Refused
 from syd_pool.policy import Ruleset
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.parse import check_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Builder:
         self.config.alias = os.fsencode(value)
 
     def env_edit(self, value: str) -> None:
+        self._policy("-e", lambda word: check_lock(self.rules, word), value)
         self.edits.add(value)
 
     def export(self, value: str, source: str = "-E") -> None:

@@ -30,6 +30,12 @@ _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "e
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
 _NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat")
+# What an option keeps a capability for is done by workers, which have it; the command has not
+_WITH = {
+    "bind": ("trace/allow_unsafe_bind",),
+    **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), ("trace/allow_unsafe_chown",)),
+    **dict.fromkeys(("mknod", "mknodat"), ("trace/allow_unsafe_mkbdev", "trace/allow_unsafe_mkcdev")),
+}
 _GET, _SET = ("read", "walk", "stat"), ("chattr", "walk", "stat")  # extended attributes
 
 Row = tuple[str, str, tuple[str, ...], str, str]
@@ -157,10 +163,12 @@ def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
         name, how, categories, _, _ = row
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
-        if not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
+        on = not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC)
+        # done by workers, which have a capability that the command has not
+        kept = any(rules.option(option) for option in _WITH.get(name, ()))
+        # magic links of other processes are guarded even with every category off
+        if on or kept or (guard and how == NOTIFY and categories is _OPEN):
             yield row
-        elif guard and how == NOTIFY and categories is _OPEN:
-            yield row  # magic links of other processes are guarded even with every category off
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")

@@ -31,11 +31,12 @@ LETTERS = {
 }  # fmt: skip
 # other name -> name
 SAME = {"pwd": "cwd", "ro": "readonly", "ff": "firefox", "ipv6": "noipv4", "ipv4": "noipv6"}
-# syd's profiles that are not built
-UNBUILT = frozenset(
+# syd's profiles that are not built, and why
+UNBUILT = dict.fromkeys(
     "chrome container core cwd debug enforce firefox gui immutable kcov kvm kvm_native landlock lang ldd "
     "linux local ltp nix nixstore noipv4 noipv6 nomagic noxdev oci paludis privileged quiet rand readonly "
-    "trace tty tty_native user xdg".split()
+    "trace tty tty_native user xdg".split(),
+    "it is not built yet",
 )
 
 Seen = tuple[tuple[int, int], ...]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from syd_pool.policy.network import AddressRules
-    from syd_pool.policy.options import Value
+    from syd_pool.policy.values import Value
 
 MOST_DECISIONS = 16384  # kept per category; then all are forgotten
 LONGEST_KEPT = 1024  # bytes; decisions on longer paths are not kept

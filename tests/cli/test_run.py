@@ -19,6 +19,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
+        self.lock = "unset"
 
     def _note(self, kind: str, text: str) -> None:
         self.seen.append((kind, text))
