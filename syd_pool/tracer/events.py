@@ -20,7 +20,6 @@ from syd_pool.tracer.dispatch import submit
 from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_CLONE,
     PTRACE_EVENT_EXEC,
-    PTRACE_EVENT_EXIT,
     PTRACE_EVENT_FORK,
     PTRACE_EVENT_SECCOMP,
     PTRACE_EVENT_STOP,
@@ -47,6 +46,8 @@ class Unexpected(Exception):
 def on_status(run: Run, tid: int, status: int) -> None:
     """One wait status of a thread of the sandboxed tree."""
     if not os.WIFSTOPPED(status):
+        if os.WIFSIGNALED(status) and EXEC in run.traced.values():
+            segvguard.note_end(run, tid, os.WTERMSIG(status))
         forget(run, tid)
         return
     signal = status >> 8 & 0xFF
@@ -57,7 +58,9 @@ def on_status(run: Run, tid: int, status: int) -> None:
         else:
             _on_signal(run, tid, signal)
     elif event == PTRACE_EVENT_STOP:
-        adopt(run, tid)
+        if tid not in run.tasks:
+            run.early_dead.discard(tid)
+            adopt(run, tid)
         if signal in _GROUP_STOPS:
             _stop_with_it(run, tid)
             ptrace.listen(tid)
@@ -66,17 +69,15 @@ def on_status(run: Run, tid: int, status: int) -> None:
             ptrace.cont(tid)  # a new task's first stop, an INTERRUPT, or the end of a group stop
     elif event in (PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE):
         child = ptrace.event_message(tid)
-        if child:
-            adopt(run, child, adopt(run, tid))
+        if child in run.early_dead:
+            run.early_dead.discard(child)
+        elif child:
+            adopt(run, child, adopt(run, tid), event != PTRACE_EVENT_CLONE)
         ptrace.cont(tid)
     elif event == PTRACE_EVENT_EXEC:
         _on_exec(run, tid)
     elif event == PTRACE_EVENT_SECCOMP:
         _on_seccomp(run, tid)
-    elif event == PTRACE_EVENT_EXIT:
-        if EXEC in run.traced.values():
-            segvguard.note_end(run, tid)
-        ptrace.cont(tid)
     else:
         from syd_pool.tracer.diagnose import describe
 
@@ -102,8 +103,7 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
     Its result is -ERESTARTSYS then, and a handler without SA_RESTART would make it EINTR, which the call
     natively never returns; -ERESTARTNOINTR restarts it after the handler (kernel-facts 3.4).
     """
-    result = ptrace.result(tid)
-    if result is not None and result[1] == -ERESTARTSYS and result[0] in run.notified:
+    if ptrace.result(tid) == -ERESTARTSYS and ptrace.number(tid) in run.notified:
         task = run.tasks.get(tid)
         if task is not None and task.interrupted:
             task.interrupted = False  # by us, for this signal: EINTR or a restart, as the handler says
@@ -143,7 +143,7 @@ def _on_syscall_exit(run: Run, tid: int) -> None:
     result = ptrace.result(tid)
     if result is None:
         return
-    if result[1] < 0:
+    if result < 0:
         ptrace.cont(tid)
     else:
         _verify(run, task, CHDIR_DONE)
@@ -180,4 +180,6 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
         os.kill(task.tgid, 9)
         run.log("kill", task.tid, "executed" if kind == EXEC_DONE else "changed to", "something else than was judged")
     else:
+        if kind == EXEC_DONE:
+            task.program = task.expected[0], task.expected[1]
         ptrace.cont(tid)

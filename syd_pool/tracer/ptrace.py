@@ -31,7 +31,6 @@ PTRACE_O_TRACEFORK = 0x02
 PTRACE_O_TRACEVFORK = 0x04
 PTRACE_O_TRACECLONE = 0x08
 PTRACE_O_TRACEEXEC = 0x10
-PTRACE_O_TRACEEXIT = 0x40
 PTRACE_O_TRACESECCOMP = 0x80
 PTRACE_O_EXITKILL = 0x100000
 OPTIONS = (
@@ -40,7 +39,6 @@ OPTIONS = (
     | PTRACE_O_TRACEVFORK
     | PTRACE_O_TRACECLONE
     | PTRACE_O_TRACEEXEC
-    | PTRACE_O_TRACEEXIT
     | PTRACE_O_TRACESECCOMP
     | PTRACE_O_EXITKILL
 )
@@ -49,7 +47,6 @@ PTRACE_EVENT_FORK = 1
 PTRACE_EVENT_VFORK = 2
 PTRACE_EVENT_CLONE = 3
 PTRACE_EVENT_EXEC = 4
-PTRACE_EVENT_EXIT = 6
 PTRACE_EVENT_SECCOMP = 7
 PTRACE_EVENT_STOP = 128
 
@@ -120,10 +117,14 @@ def refuse(pid: int, errno: int) -> bool:
     return _poke(pid, _ORIG_RAX, -1) and _poke(pid, _RAX, -errno)
 
 
-def result(pid: int) -> tuple[int, int] | None:
-    """(number, result) of the system call a stopped tracee is in or has just left; number -1 for none."""
-    nr, rax = _peek(pid, _ORIG_RAX), _peek(pid, _RAX)
-    return None if nr is None or rax is None else (nr, rax)
+def result(pid: int) -> int | None:
+    """What the system call a stopped tracee has just left returned (rax); None when the tracee is gone."""
+    return _peek(pid, _RAX)
+
+
+def number(pid: int) -> int | None:
+    """The number of the system call a stopped tracee is in or has just left; -1 for none, None when it is gone."""
+    return _peek(pid, _ORIG_RAX)
 
 
 def set_result(pid: int, value: int) -> bool:

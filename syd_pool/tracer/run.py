@@ -47,6 +47,7 @@ POLLIN, POLLHUP = 1, 16
 WALL_NOHANG = 0x40000000 | os.WNOHANG | os.WUNTRACED | 0x20000000  # __WALL, __WNOTHREAD: see wait(2)
 RUN_ID = 1
 FAREWELL_MS = 1000
+MOST_SWEPT = 64  # tracees up to which one waitpid(-1), which walks them all, is cheaper than two more by pid
 TICK = 0.5  # seconds between two looks at the monitor and the CPUs we may use
 
 _TRACED = {"execve": EXEC, "execveat": EXEC, "chdir": CHDIR, "fchdir": CHDIR}
@@ -312,7 +313,7 @@ def _on_signals(this: Run) -> None:
         elif signal != SIGCHLD:
             this.status, this.ended, this.reason = 128 + signal, True, "killed"
             return
-        else:
+        elif len(this.tasks) > MOST_SWEPT:
             _wait(this, pid)
     # Signals coalesce: one sweep per batch finds what the pids named did not (kernel-facts 3.13)
     _wait(this, -1)

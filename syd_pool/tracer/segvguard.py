@@ -1,6 +1,6 @@
 """SegvGuard: a program that crashes again and again is not executed any more for a while (syd(7), SegvGuard).
 
-    exit event with a signal of SIGNALS ---> note_end()      maxcrashes within expiry: suspended
+    wait status with a signal of SIGNALS ---> note_end()     maxcrashes within expiry: suspended
     verdict "may be executed" -------------> refusal()       while suspended: as default/segvguard says
 
 A program is a file, (st_dev, st_ino): of a script it is the interpreter, which is what crashed.  One process
@@ -15,7 +15,6 @@ from errno import EACCES
 from time import monotonic
 
 from syd_pool.policy import actions
-from syd_pool.tracer import ptrace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,25 +27,23 @@ MOST_PROGRAMS = 1024  # remembered; then the oldest are forgotten
 _SENT = {actions.ABORT: 6, actions.KILL: 9, actions.STOP: 19}
 
 
-def note_end(run: Run, tid: int) -> None:
-    """A thread stands at its exit event: was this a crash of its program?"""
-    if ptrace.event_message(tid) & 0x7F not in SIGNALS:
-        return
+def note_end(run: Run, tid: int, signal: int) -> None:
+    """A thread was ended by `signal`: if it led its group, was this a crash of its program?
+
+    The status of a leader comes once per process, when all its threads have ended, with the signal that ended
+    them; siblings that an execve(2) has ended do not lead.
+    """
     task = run.tasks.get(tid)
-    tgid = task.tgid if task is not None else tid
     rules = run.config.rules
     expiry = _number(rules.option("segvguard/expiry"))
-    if not expiry or tgid in run.innocent:
+    if signal not in SIGNALS or task is None or task.tgid != tid or not expiry or tid in run.innocent:
         return
-    try:
-        status = os.stat(f"/proc/{tid}/exe")
-    except OSError:
-        return
+    program = task.program
+    if program == (0, 0):
+        return  # it never executed what a worker had judged
     now = monotonic()
-    program = status.st_dev, status.st_ino
-    crashes = [crash for crash in run.crashes.pop(program, ()) if now - crash[0] < expiry]
-    if all(counted != tgid for _, counted in crashes):
-        crashes.append((now, tgid))
+    crashes = [when for when in run.crashes.pop(program, ()) if now - when < expiry]
+    crashes.append(now)
     if len(crashes) >= _number(rules.option("segvguard/maxcrashes")):
         run.suspended[program] = now + _number(rules.option("segvguard/suspension"))
         run.log("segvguard", tid, _name(program), "crashes too often, suspended")

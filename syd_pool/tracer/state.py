@@ -40,10 +40,11 @@ class Task:
     guessed    cred_gen is not known from its parent: it is not 0 if anybody's is not
     expected   what was approved at a seccomp stop: (dev, ino, dev, ino), checked after the kernel acted
     interrupted  its blocking call was answered -ERESTARTSYS: the kernel decides at the next signal
+    program    (device, inode) of what it executes; (0, 0) until an execution of it or of a parent was verified
     held       kind of the slot it waits for in a ptrace stop, or 0
     """
 
-    __slots__ = ("cred_gen", "exec_gen", "expected", "guessed", "held", "interrupted", "tgid", "tid")
+    __slots__ = ("cred_gen", "exec_gen", "expected", "guessed", "held", "interrupted", "program", "tgid", "tid")
 
     def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
         self.tid = tid
@@ -52,6 +53,7 @@ class Task:
         self.cred_gen = cred_gen
         self.guessed = False
         self.expected: tuple[int, ...] = (0, 0, 0, 0)
+        self.program = (0, 0)
         self.held = 0
         self.interrupted = False
 
@@ -136,6 +138,7 @@ class Run:
         self.log_out: socket | None = None
 
         self.tasks: dict[int, Task] = {}
+        self.early_dead: set[int] = set()  # threads that died before the event of their parent was seen
         self.workers: dict[int, Worker] = {}  # by pid
         self.slots: list[Worker | None] = []  # by index
         self.ready: list[Worker] = []  # open workers
@@ -149,7 +152,7 @@ class Run:
         self.innocent: set[int] = set()  # thread groups that die for a fault of ours: no crash of their program
         self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
-        self.crashes: dict[tuple[int, int], list[tuple[float, int]]] = {}  # program -> (when, thread group)
+        self.crashes: dict[tuple[int, int], list[float]] = {}  # program -> when
         self.suspended: dict[tuple[int, int], float] = {}  # program -> until when
         self.blocks: dict[int, Worker] = {}  # workers in a call that may block, by pid
 

@@ -29,19 +29,22 @@ def tgid_of(tid: int) -> int:
     return int(text[at : text.index(b"\n", at)])
 
 
-def adopt(run: Run, tid: int, parent: Task | None = None) -> Task:
-    """Enter a thread seen for the first time; it starts with its parent's identity.
+def adopt(run: Run, tid: int, parent: Task | None = None, leads: bool = False) -> Task:
+    """Enter a thread seen for the first time; it starts with its parent's identity and program.
 
     Its own first stop, or call, may come before the event of its parent, and without ptrace there is none:
     then it is taken to have changed its identity if anybody has, and a worker looks (B7).
+    leads: it is known to lead its thread group (fork, vfork)
     """
     task = run.tasks.get(tid)
     if task is None:
         run.exec_counter += 1  # a recycled thread id never meets what a worker cached of the old one
-        task = run.tasks[tid] = Task(tid, tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
+        task = run.tasks[tid] = Task(tid, tid if leads else tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
         task.cred_gen, task.guessed = run.cred_counter & 0xFFFFFFFF, True
     if parent is not None and parent is not task and task.guessed:
         task.cred_gen, task.guessed = parent.cred_gen, False
+        if task.program == (0, 0):
+            task.program = parent.program
     return task
 
 
@@ -60,7 +63,8 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
     task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
     if caller is not None:
-        task.cred_gen, task.guessed, task.expected = caller.cred_gen, caller.guessed, caller.expected
+        task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
+        task.expected, task.program = caller.expected, caller.program
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task
@@ -68,8 +72,10 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
 
 
 def forget(run: Run, tid: int) -> None:
-    """The thread has died: drop its state."""
+    """The thread has died: drop its state.  The event of its parent may still be to come."""
     task = run.tasks.pop(tid, None)
+    if run.ptrace and task is not None and task.guessed:
+        run.early_dead.add(tid)
     run.innocent.discard(tid)
     if task is not None and task.held:
         for key, held in list(run.held.items()):
