@@ -51,7 +51,6 @@ class Builder:
         self.env = env
         self.rules = Ruleset()
         self.config = RunConfig(self.rules, [])
-        self.edits = environment.Edits()
         self.string: str | None = None
         self._from_environment()
 
@@ -117,7 +116,7 @@ class Builder:
 
     def env_edit(self, value: str) -> None:
         self._policy("-e", lambda word: check_lock(self.rules, word), value)
-        self.edits.add(value)
+        environment.edit(self.rules, value)
 
     def export(self, value: str, source: str = "-E") -> None:
         if value.lower() not in ("bpf", "pfc"):
@@ -153,7 +152,7 @@ class Builder:
                 f"the pool cannot start with {config.nproc} workers and have at most {config.nproc_max}",
             )
         config.argv = [os.fsencode(word) for word in command]
-        config.env = environment.for_command(self.rules.environment(os.environb), self.edits)
+        config.env = environment.for_command(self.rules, os.environb)
         timeout, level = self.rules.option("timeout"), self.rules.option("log/level")
         config.timeout = timeout if isinstance(timeout, int | float) else None
         config.log_level = level if isinstance(level, int) else config.log_level

@@ -440,7 +440,7 @@ def _clearenv(rules: Ruleset, line: str, operator: str, text: str) -> None:
 
 
 def _passenv(rules: Ruleset, line: str, operator: str, text: str) -> None:
-    """No variable is held back yet, so all that are named are passed on."""
+    """Variables that are passed on although they look dangerous (environment.py)."""
     if operator not in "+-^" or not operator or not text:
         raise bad(line, "write passenv+PATTERN")
     if text.startswith("SYD_"):

@@ -156,6 +156,7 @@ class Ruleset:
     values      options that were set; ask option()
     env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
     passenv     patterns of variables that are passed on although they look dangerous
+    passed      names of such variables (-e)
     addresses   (action, category, text) of the address rules, in order
     landlock    (right, text) of the lock rules, in order
     transits    {"setuid": {from: to}, "setgid": {from: to}}
@@ -173,6 +174,7 @@ class Ruleset:
         "filesystems",
         "landlock",
         "lock",
+        "passed",
         "passenv",
         "transits",
         "values",
@@ -191,6 +193,7 @@ class Ruleset:
         self.values: dict[str, Value] = {}
         self.env: list[tuple[str, bytes, bytes]] = []
         self.passenv: list[str] = []
+        self.passed: set[bytes] = set()
         self.addresses: list[tuple[int, str, str]] = []
         self.filesystems: list[tuple[int, str]] = []
         self.landlock: list[tuple[str, str]] = []
