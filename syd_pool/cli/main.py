@@ -20,6 +20,7 @@ VERBS = {
     "run": "run a command in the sandbox",
     "check": "try everything that the sandbox needs from this system",
     "syscalls": "print how each system call is treated",
+    "profile": "list, show and check the built-in profiles, and files",
     "options": "print what is supported of the configuration language",
     "completions": "print the completions of a shell: bash, zsh or fish",
 }
@@ -86,6 +87,10 @@ def call(verb: str, words: list[str]) -> int:
         from syd_pool.cli import syscalls
 
         return syscalls.main(words)
+    if verb == "profile":
+        from syd_pool.cli import profiles
+
+        return profiles.main(words)
     if verb == "options":
         from syd_pool.cli import option_list
 

@@ -9,7 +9,8 @@ import sys
 from errno import EINVAL
 
 from syd_pool.cli import options as command_line
-from syd_pool.policy import categories, files, parse
+from syd_pool.policy import Ruleset, categories, files, parse
+from syd_pool.policy.errors import BadRule
 from syd_pool.policy.options import LIVE, NO, OPTIONS, PARTLY, START, UNBUILT_LISTS, YES
 from syd_pool.policy.values import BOOL, KINDS, LEVEL, LOG_LEVELS
 
@@ -101,10 +102,20 @@ def _locks() -> list[Row]:
 def _profiles() -> list[Row]:
     letters = {name: letter for letter, name in files.LETTERS.items()}
     found = []
-    for name in sorted({*files.available(), *files.UNBUILT}):
-        why = files.UNBUILT.get(name, "")
-        found.append(_row("profiles", name, letters.get(name, ""), "", NO if why else YES, START, why))
+    for name in files.available():
+        support, note = profile_support(name)
+        found.append(_row("profiles", name, letters.get(name, ""), "", support, START, note))
     return found
+
+
+def profile_support(name: str) -> tuple[str, str]:
+    """Whether profile `name` is whole, and what it lacks."""
+    try:
+        missing = files.left_out(Ruleset(), name)
+    except BadRule as error:
+        return NO, error.reason
+    without = ", ".join(line.partition(": ")[2] for line, _ in missing)
+    return (PARTLY, f"without {without}") if missing else (YES, "")
 
 
 def _command_line() -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from errno import EINVAL
+from errno import EINVAL, EOPNOTSUPP
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from syd_pool import __version__
 from syd_pool.cli import check, main, syscalls
 from syd_pool.emulate.table import ROWS
 from syd_pool.linux.numbers import NR
+from syd_pool.policy import files
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = {
@@ -139,3 +140,20 @@ def test_a_probe_sees_a_failing_child() -> None:
 
     with pytest.raises(PermissionError), check.child(body) as (pid, _):
         check.finish(pid)
+
+
+def test_profile_lists_shows_and_checks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """list names every profile, show prints its lines, check says what is left out, and the errno of a mistake."""
+    assert main.main(["syd-pool", "profile", "list"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(files.available())
+    assert main.main(["syd-pool", "profile", "show", "M"]) == 0
+    assert "trace/allow_unsafe_exec_memory:1" in capsys.readouterr().out.splitlines()
+    assert main.main(["syd-pool", "profile", "show", "--flat", "user"]) == 0
+    assert "sandbox/fs:on" in capsys.readouterr().out.splitlines()
+    assert main.main(["syd-pool", "profile", "check", "trace"]) == 0
+    assert capsys.readouterr().out.startswith("left out: trace.syd-3:")
+    file = tmp_path / "x.syd-3"
+    file.write_text("sandbox/read:on\nbad\n")
+    assert main.main(["syd-pool", "profile", "check", str(file)]) == EINVAL
+    assert f"{file}:2" in capsys.readouterr().err
+    assert main.main(["syd-pool", "profile", "check", "container"]) == EOPNOTSUPP
