@@ -8,7 +8,7 @@ spawn_worker --> STARTING --C_READY--> READY <--C_MAY_BLOCK / C_UNBLOCKED--> BLO
 from __future__ import annotations
 
 import os
-from errno import EACCES, EINTR, EIO
+from errno import EACCES, EINTR, EIO, EPERM
 from time import monotonic_ns
 
 from syd_pool.emulate.resume import send_continue
@@ -26,6 +26,7 @@ from syd_pool.shm.ring import (
     C_INTERRUPTED,
     C_MAY_BLOCK,
     C_READY,
+    C_TRACEME,
     C_UNBLOCKED,
     C_VERDICT,
     COMPLETION,
@@ -70,7 +71,7 @@ BOOT_FAILURES = 3
 FOREIGN_KILLS = 300  # ... of workers that are not ready yet count as one such failure
 EXIT_NO_WORKER = 70  # EX_SOFTWARE
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_CHROOT = NR["chroot"]
+_CHROOT, _PTRACE = NR["chroot"], NR["ptrace"]
 # deaths of a worker's own making; a foreign SIGKILL blames nobody
 _CRASHES = (4, 6, 7, 8, 11, 31)  # ILL, ABRT, BUS, FPE, SEGV, SYS
 
@@ -415,6 +416,20 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
     answer_value(run, _listener(run, run_id), notification, 0)
 
 
+def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """PTRACE_TRACEME: never performed, we are the tracer; 0, and EPERM to a thread that was told so already."""
+    _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
+    if nr != _PTRACE:
+        raise Lie(f"has system call {nr} answered as ptrace")
+    worker.settled = index
+    task, listener = adopt(run, tid), _listener(run, run_id)
+    if task.traceme:
+        answer_error(run, listener, notification, EPERM)
+    else:
+        task.traceme = True
+        answer_value(run, listener, notification, 0)
+
+
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """Action `exit`: the run ends with the errno."""
     run.status, run.ended, run.reason = errno, True, "policy"
@@ -429,6 +444,7 @@ _ON = {
     C_DESCRIPTOR: _on_descriptor,
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
+    C_TRACEME: _on_traceme,
     C_EXIT: _on_exit,
 }
 

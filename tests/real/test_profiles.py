@@ -82,9 +82,9 @@ GRANTED = {
 }  # fmt: skip
 # Options under which what the profile is for does not work
 WITHOUT = {
-    **dict.fromkeys(("core", "privileged", "lang", "gui", "xdg"), ["-poff"]),
-    **dict.fromkeys(("cwd", "paludis", "user", "ldd"), ["-plinux"]),
-    **dict.fromkeys(("tty", "tty_native"), ["-plinux", NOPIE]),
+    **{name: ["-poff"] for name in ("core", "privileged", "lang", "gui", "xdg")},
+    **{name: ["-plinux"] for name in ("cwd", "paludis", "user", "ldd")},
+    **{name: ["-plinux", NOPIE] for name in ("tty", "tty_native")},
     "nomem": ["-poff", NOPIE],
     "nopie": ["-plinux", "-mallow/stat+/***"],
 }
