@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from syd_pool.policy.network import AddressRules
-    from syd_pool.policy.options import Value
+    from syd_pool.policy.values import Value
 
 MOST_DECISIONS = 16384  # kept per category; then all are forgotten
 LONGEST_KEPT = 1024  # bytes; decisions on longer paths are not kept
@@ -156,6 +156,7 @@ class Ruleset:
     values      options that were set; ask option()
     env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
     passenv     patterns of variables that are passed on although they look dangerous
+    passed      names of such variables (-e)
     addresses   (action, category, text) of the address rules, in order
     landlock    (right, text) of the lock rules, in order
     transits    {"setuid": {from: to}, "setgid": {from: to}}
@@ -174,6 +175,7 @@ class Ruleset:
         "landlock",
         "live",
         "lock",
+        "passed",
         "passenv",
         "transits",
         "values",
@@ -193,6 +195,7 @@ class Ruleset:
         self.values: dict[str, Value] = {}
         self.env: list[tuple[str, bytes, bytes]] = []
         self.passenv: list[str] = []
+        self.passed: set[bytes] = set()
         self.addresses: list[tuple[int, str, str]] = []
         self.filesystems: list[tuple[int, str]] = []
         self.landlock: list[tuple[str, str]] = []

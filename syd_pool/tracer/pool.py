@@ -92,7 +92,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
-    birth.handlers, birth.confine = run.handlers, run.confine
+    birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()

@@ -215,6 +215,7 @@ class Run:
         self.traced: dict[int, int] = {}  # numbers the filter traces -> kind of slot
         self.handlers: dict[int, Callable[..., int | None]] = {}
         self.confine: Callable[[], None] | None = None
+        self.capabilities: tuple[int, int] | None = None
         self.monitor_config: Config = None  # type: ignore[assignment]  # set by run.py
         self.beat = 0  # of the monitor, when last looked at
         self.beat_at = 0
