@@ -13,9 +13,11 @@ from errno import EACCES
 
 from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
+from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
 from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE
 from syd_pool.tracer import ptrace, segvguard
+from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import submit
 from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_CLONE,
@@ -153,8 +155,10 @@ def _verify(run: Run, task: Task, kind: int) -> None:
     submit(run, kind, 1, task, NOTIF.pack(0, task.tid, 0, 0, 0xC000003E, 0, *task.expected, 0, 0))
 
 
-def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...]) -> None:
-    """A worker has judged a tracee that waits in its stop.
+def on_verdict(
+    run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...], why: str = "it is not what was judged"
+) -> None:
+    """A worker has judged a tracee that waits in its stop; `why` it is refused, for the log.
 
     A leader whose sibling has executed is gone without an event, and its id is now that of the new program,
     which waits for another verdict: the old one must not let it go.
@@ -176,9 +180,8 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
         else:
             ptrace.cont_to_exit(tid)
     elif errno:
-        # what was judged is not what happened: it must not run on
-        os.kill(task.tgid, 9)
-        run.log("kill", task.tid, "executed" if kind == EXEC_DONE else "changed to", "something else than was judged")
+        # what happened cannot be undone: it must not run on
+        kill_caller(run, task.tgid, task.tid, NR["execve" if kind == EXEC_DONE else "chdir"], why)
     else:
         if kind == EXEC_DONE:
             task.program = task.expected[0], task.expected[1]
