@@ -31,7 +31,7 @@ from syd_pool.shm.ring import (
     count_of,
     number_of,
 )
-from syd_pool.tracer import events, watch
+from syd_pool.tracer import events, ghost, watch
 from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import again, answer_error, answer_value
 from syd_pool.tracer.ledger import balance, is_closed, listener_of, slot_of, valid, waiting_for
@@ -74,7 +74,10 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     worker.socket.close()
     worker.request.close()
     worker.page.close()
-    _survive(run, was_ready, _crashed(status) or worker.reason != 0)
+    if run.ghost:
+        ghost.let_go(run)
+    else:
+        _survive(run, was_ready, _crashed(status) or worker.reason != 0)
 
 
 def _settle_calls(run: Run, worker: Worker, status: int) -> None:

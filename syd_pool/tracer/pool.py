@@ -20,6 +20,7 @@ from syd_pool.linux.sockets import receive_fd, seqpacket_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -39,6 +40,8 @@ from syd_pool.shm.ring import (
     Q_READ,
     Q_SKIP,
     Q_STOP,
+    S_NOTIF,
+    SLOT_SIZE,
     SLOTS,
     W_ANSWERED,
     W_COMPLETED,
@@ -49,7 +52,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import events, ptrace, watch
+from syd_pool.tracer import commands, events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import balance, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -77,6 +80,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
     birth.handlers, birth.confine = run.handlers, run.confine
+    birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()
     except OSError:
@@ -220,7 +224,7 @@ def find_omission(run: Run) -> None:
 
     Called now and then; costs nothing while the ledger balances.
     """
-    if run.ended or sum(balance(run)) == run.received:
+    if run.ended or run.ghost or sum(balance(run)) == run.received:
         return
     for worker in list(run.workers.values()):
         done = worker.page.q[W_DONE]
@@ -347,6 +351,17 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
     answer_value(run, listener_of(run, run_id), notification, 0)
 
 
+def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The caller speaks to its sandbox.  Who it is and what it says is in our own slot and its memory (I9)."""
+    _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr not in commands.CALLS:
+        raise Lie(f"takes system call {nr} for a command")
+    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
+    args = notify.NOTIF.unpack_from(worker.request.b, at)[6:]
+    worker.settled = index
+    commands.serve(run, listener_of(run, run_id), notification, tid, tgid, nr, args)
+
+
 def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """PTRACE_TRACEME: never performed, we are the tracer; 0, and EPERM to a thread that was told so already."""
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
@@ -375,6 +390,7 @@ _ON = {
     C_DESCRIPTOR: _on_descriptor,
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
+    C_COMMAND: _on_command,
     C_TRACEME: _on_traceme,
     C_EXIT: _on_exit,
 }

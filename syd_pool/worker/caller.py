@@ -31,6 +31,7 @@ from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -90,6 +91,7 @@ class Caller(Call):
         "gone",
         "handed_over",
         "index",
+        "journal",
         "kept",
         "page",
         "panicked",
@@ -113,6 +115,8 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.magic = False
+        self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
         self.panicked = False
         self.answered = self.gone = 0
@@ -197,6 +201,11 @@ class Caller(Call):
         # The tracer answers: the caller's next call must carry the fact, whichever worker gets it.
         self.handed_over = True
         self._complete(C_CHROOT, 0)
+        raise Gone
+
+    def hand_command(self) -> None:
+        self.handed_over = True
+        self._complete(C_COMMAND, 0)
         raise Gone
 
     def note_traceme(self) -> None:

@@ -25,6 +25,7 @@ from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.shm import control
 from syd_pool.shm.ring import (
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -381,7 +382,7 @@ def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
     def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY)
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_COMMAND)
         true = call.index
         choice = words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
@@ -395,6 +396,16 @@ def evil_indices() -> None:
 def evil_identity() -> None:
     """Claims that a call it should emulate changes an identity, to have it continued."""
     _only_first_worker(lambda call: call.complete(C_IDENTITY, 0))
+
+
+def evil_command() -> None:
+    """Claims that a call is a command which the tracer shall carry out, and writes one into the caller."""
+    _only_first_worker(lambda call: call.complete(C_COMMAND, 0))
+
+
+def deaf() -> None:
+    """A worker that does not hear of edits: what the test of edits must notice."""
+    worker_main._catch_up = lambda caller, known, position: None
 
 
 def evil_interrupt() -> None:
