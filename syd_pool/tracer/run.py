@@ -30,7 +30,19 @@ from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKIL
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
-from syd_pool.tracer import commands, control_socket, dispatch, events, outside, pool, ptrace, status, watch
+from syd_pool.tracer import (
+    commands,
+    control_socket,
+    deaths,
+    dispatch,
+    events,
+    ledger,
+    outside,
+    pool,
+    ptrace,
+    status,
+    watch,
+)
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
@@ -351,7 +363,7 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
     worker = this.workers.get(pid)
     if worker is not None:
         if over:
-            pool.reap_worker(this, worker, status_word)
+            deaths.reap_worker(this, worker, status_word)
     elif pid == this.monitor_pid:
         if over:
             watch.reap_monitor(this)
@@ -389,7 +401,7 @@ def _finish(this: Run) -> None:
     _kill_tree(this)
     for worker in this.workers.values():
         pool.read_completions(this, worker)
-    closed, outstanding = pool.balance(this)
+    closed, outstanding = ledger.balance(this)
     control[c.H_GONE] = outstanding
     for pid in this.workers:
         os.kill(pid, SIGKILL)

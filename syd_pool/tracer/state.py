@@ -17,7 +17,7 @@ from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE, count_o
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from select import poll
 
     from monitor.config import Config
@@ -231,16 +231,19 @@ class Run:
         self.closed = closed
         return closed
 
-    def log(self, ctx: str, pid: int, what: str, msg: str) -> None:
+    def log(self, ctx: str, pid: int, what: str, msg: str, more: Iterable[tuple[str, bytes | int]] = ()) -> None:
         """One line of our own to the log writer; dropped and counted when it does not keep up."""
-        self.log_line(b"warn", ctx, pid, f"{what}: {msg}")
+        self.log_line(b"warn", ctx, pid, f"{what}: {msg}", more)
 
-    def log_line(self, level: bytes, ctx: str, pid: int, text: str) -> None:
+    def log_line(
+        self, level: bytes, ctx: str, pid: int, text: str, more: Iterable[tuple[str, bytes | int]] = ()
+    ) -> None:
         """As log(), at another level than `warn`."""
         if self.log_in is None:
             return
         fields: list[tuple[str, bytes | int]] = [
             ("level", level), ("ctx", ctx.encode()), ("pid", pid), ("msg", text.encode("utf-8", "surrogateescape")),
+            *more,
         ]  # fmt: skip
         try:
             self.log_in.send(encode(fields), MSG_DONTWAIT)

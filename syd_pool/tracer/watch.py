@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.tracer.state import Run, Worker
 
-poison_key = p.poison_key
 PING_NS = 500_000_000  # how often a silent monitor is asked
 YOUNG_NS = 100_000_000
 SILENT_NS = 1_000_000_000  # a monitor that has not answered so long is replaced (G8)
@@ -88,11 +87,11 @@ def change_log(run: Run) -> None:
         tell_exit(run)  # it writes what is waiting first
 
 
-def _tell(run: Run, kind: int, index: int = 0, generation: int = 0, argument: int = 0, key: int = 0) -> None:
+def _tell(run: Run, kind: int, index: int = 0, generation: int = 0, argument: int = 0) -> None:
     if run.monitor is None:
         return
     try:
-        run.monitor.send(p.MESSAGE.pack(kind, index, generation & 0xFFFFFFFF, argument, key))
+        run.monitor.send(p.MESSAGE.pack(kind, index, generation & 0xFFFFFFFF, argument, 0))
     except OSError:
         return  # a lost message costs the monitor one tick (protocol.py)
 
@@ -112,9 +111,9 @@ def new_worker(run: Run, worker: Worker) -> None:
         run.log("monitor", worker.pid, "was not told of a worker", str(error))
 
 
-def dead_worker(run: Run, worker: Worker, status: int, key: int) -> None:
+def dead_worker(run: Run, worker: Worker, status: int) -> None:
     """Tell how a worker died."""
-    _tell(run, p.WORKER_DEAD, worker.index, worker.generation, p.death(status, worker.reason), key)
+    _tell(run, p.WORKER_DEAD, worker.index, worker.generation, p.death(status, worker.reason))
 
 
 def tell_exit(run: Run) -> None:
@@ -138,8 +137,6 @@ def on_monitor(run: Run) -> None:
         if kind == p.SPAWN:
             _spawn(run, argument)
             continue
-        if kind in (p.PONG, p.DENY):
-            continue  # poison is denied at the death itself, tracer/pool.py
         worker = run.slots[index] if index < len(run.slots) else None
         if worker is None or worker.generation != generation:
             continue

@@ -46,7 +46,6 @@ from syd_pool.shm.ring import (
     EFFECT,
     HANDED,
     HEADER,
-    INSTALLED,
     Q_READ,
     TAKEN,
     UMASK_SHIFT,
@@ -59,6 +58,7 @@ from syd_pool.shm.ring import (
     W_NUMBER,
     W_PHASE,
     counted,
+    installed,
 )
 from syd_pool.worker import memory
 
@@ -281,8 +281,7 @@ class Caller(Call):
             self.count_answer()
         elif self._answers != STRICT:
             number = self._addfd(fd, flags, 0)
-            words[W_NUMBER] = self.index << 32 | number
-            words[W_PHASE] = phase | INSTALLED
+            words[W_NUMBER] = installed(self.index, number)
             self.answer(number)
         else:
             # id, flags; the tracer checks id and owner before it installs (I9)
