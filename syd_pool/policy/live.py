@@ -16,6 +16,7 @@ from syd_pool.policy import categories, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME, DENY, WARN
 from syd_pool.policy.lock import DROP
 from syd_pool.policy.parse import bad, carry_out, split
+from syd_pool.policy.patterns import literal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _STATIC = (
 _STATIC_GROUPS = ("unshare/", "rlimit/", "root/", "time/", "pty/", "crypt/", "proxy/", "ipc/")
 _STATIC_GUARDS = frozenset(("force", "lock", "mem", "proxy", "pty", "crypt"))
 # For lock:drop: the new value must not be below, or above, the old one
+_BOUND = "\0bound "  # a command holds no NUL byte
 _RAISED = ("segvguard/expiry", "segvguard/suspension")
 _LOWERED = ("segvguard/maxcrashes", "mem/max", "mem/vm_max", "pid/max")
 _UNLIMITED = ("mem/max", "mem/vm_max", "pid/max")  # where 0 is no limit
@@ -52,6 +54,9 @@ def replay(rules: Ruleset, line: str) -> None:
     if line == "reset":
         reset(rules)
         return
+    if line.startswith(_BOUND):
+        allow_bound(rules, bytes.fromhex(line[len(_BOUND) :]))
+        return
     before, rules.live = rules.live, True
     try:
         carry_out(rules, line)
@@ -66,6 +71,20 @@ def reset(rules: Ruleset) -> None:
     rules.reset()
     rules.values.update(kept)
     rules.env, rules.passenv, rules.transits, rules.landlock = env, passenv, transits, landlock
+
+
+def bound(text: bytes) -> str:
+    """The line of the journal for allow_bound(): no command that anybody can give."""
+    return _BOUND + text.hex()
+
+
+def allow_bound(rules: Ruleset, text: bytes) -> None:
+    """trace/allow_safe_bind: what was bound may be connected to, exactly that, whatever is in its name."""
+    if text[:1] not in (b"/", b"@"):
+        rules.addresses.append((ALLOW, "net/connect", text.decode("ascii")))
+        rules.refresh("net/connect")
+    else:
+        rules.add(ALLOW, "net/connect", literal(text))
 
 
 def query(rules: Ruleset, line: str) -> bool:

@@ -48,7 +48,6 @@ _NO_GUARD = "the guard that it lifts is not built: what it permits is permitted 
 _OWN = "our own memory is not guarded in this way; nothing to lift"
 _KEPT = "the command gets the capability, where in syd only its emulators have it"
 _SETID = "the change a rule names may be made more than once; setgroups(2) can only give all groups up"
-_SAFE_BIND = "a bind(2) cannot add a rule for all workers yet; allow the address by allow/net/connect+"
 _NAMESPACES = "namespaces are not built yet"
 _MOUNTS = "mounts and another root are not built yet"
 _UTS = "uname(2) is not answered by us yet"
@@ -60,13 +59,7 @@ _MEMORY = "memory limits are not built yet"
 _LANDLOCK = "no effect while sandbox/lock is off, which it is: Landlock rules are not built yet"
 
 OPTIONS: dict[str, Row] = {
-    "trace/allow_safe_bind": (
-        BOOL,
-        False,
-        NO,
-        START,
-        _SAFE_BIND,
-    ),
+    "trace/allow_safe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_safe_setgid": (
         BOOL,
         False,
