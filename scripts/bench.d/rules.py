@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from syd_pool.policy import Ruleset  # noqa: E402 the path comes first
+from syd_pool.policy import Ruleset
 
 PATTERNS = ("/srv/d{d}/f{i}", "/srv/d{d}/s{i}/***", "/srv/*/x{i}", "/srv/d{d}/**/y{i}*.c", "/home/u{i}/**/z?{i}")
 CATEGORIES = ("read", "write", "stat", "exec", "read,stat", "lpath", "wpath,cpath")

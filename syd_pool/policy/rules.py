@@ -373,6 +373,22 @@ class Ruleset:
             setattr(self, name, value)
         self.refresh()
 
+    # --- all or nothing ---
+
+    def save(self) -> dict[str, object]:
+        """What restore() needs to undo everything that is done from now on."""
+        state: dict[str, object] = {}
+        for name, value in self.__getstate__().items():
+            if isinstance(value, dict):
+                state[name] = {k: _copied(v) for k, v in value.items()}
+            else:
+                state[name] = value.copy() if isinstance(value, list | set) else value
+        return state
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Be as at save()."""
+        self.__setstate__(state)
+
     # --- the language; parse.py is the grammar ---
 
     def apply(self, line: str, source: str = "") -> None:
@@ -392,6 +408,12 @@ class Ruleset:
         from syd_pool.policy.files import profile
 
         profile(self, name)
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, PathRules):
+        return PathRules(value.rules.copy())
+    return value.copy() if isinstance(value, dict) else value
 
 
 class _Decide:
