@@ -60,16 +60,26 @@ class Place:
 
 
 def load(rules: Ruleset, path: str) -> None:
-    """Carry out the file that the user named.  Raises BadRule."""
+    """Carry out the file that the user named, whole or not at all.  Raises BadRule."""
     check_lock(rules, path)
-    _file(rules, path, Place(""), included=False)
+    saved = rules.save()
+    try:
+        _file(rules, path, Place(""), included=False)
+    except BadRule:
+        rules.restore(saved)
+        raise
 
 
 def profile(rules: Ruleset, name: str) -> None:
-    """Carry out the profile `name`, or the profiles whose letters it joins.  Raises BadRule."""
+    """Carry out the profile `name`, or the profiles whose letters it joins: all or nothing.  Raises BadRule."""
     check_lock(rules, f"profile {name}")
-    for one in names(name):
-        _profile(rules, one, Place(""))
+    chosen, saved = names(name), rules.save()
+    try:
+        for one in chosen:
+            _profile(rules, one, Place(""))
+    except BadRule:
+        rules.restore(saved)
+        raise
 
 
 def available() -> list[str]:
