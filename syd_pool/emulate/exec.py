@@ -22,9 +22,9 @@ on all (btrfs subvolumes and overlayfs before Linux 6.8 show another device), he
 from __future__ import annotations
 
 import os
-from errno import EACCES, EAGAIN, EINVAL, EIO, ELOOP, ENOEXEC
+from errno import EACCES, EINVAL, EIO, ELOOP, ENOEXEC
 from stat import S_ISLNK, S_ISREG
-from time import sleep, time_ns
+from time import time_ns
 
 from syd_pool.emulate import program
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
@@ -33,8 +33,6 @@ from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
     AT_EXECVE_CHECK,
     AT_SYMLINK_NOFOLLOW,
-    raise_errno,
-    raw_openat,
     raw_syscall,
 )
 from syd_pool.linux.numbers import NR
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
 _NR_EXECVEAT = NR["execveat"]
 _NR_MMAP, _NR_MUNMAP = NR["mmap"], NR["munmap"]
 
-_MOST_TRIES, _PAUSE = 20, 0.005  # seconds; of a file on which somebody has a lease
 MOST_SCRIPTS = 5  # exec_binprm() in fs/exec.c: one more is ELOOP
 
 
@@ -233,7 +230,9 @@ def _read_needs(call: Call, found: Found) -> Needs:
     the then undumpable process could be looked at (B5).
     """
     try:
-        fd = _open_unleased(found.fd)
+        # Natively an execution waits for a lease (fcntl(2)); a worker does not, others wait for its verdicts: EAGAIN.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        fd = os.open(b"/proc/self/fd/%d" % found.fd, flags)
     except OSError as error:
         call.log([("ctx", b"exec"), ("msg", b"unreadable program"), ("path", found.path), ("pid", call.tid)])
         raise OSError(error.errno or EACCES, "unreadable program", found.path) from None
@@ -245,19 +244,6 @@ def _read_needs(call: Call, found: Found) -> Needs:
         return None, loader, form
     finally:
         os.close(fd)
-
-
-def _open_unleased(held: int) -> int:
-    """Open a regular file for reading.  Raises OSError: EAGAIN for one whose lease (fcntl(2)) is not given back soon.
-
-    Natively an execution waits for it, up to 45 seconds; a worker, at whose verdict others wait too, does not.
-    """
-    for _ in range(_MOST_TRIES):
-        fd = raw_openat(AT_FDCWD, b"/proc/self/fd/%d" % held, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        if fd != -EAGAIN:
-            break
-        sleep(_PAUSE)
-    return raise_errno(fd)
 
 
 # --- after ---------------------------------------------------------------------------------------
