@@ -64,7 +64,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=4, help="in the pool, no more and no fewer; default 4")
     parser.add_argument("--times", type=int, default=20, help="tracer: how often, for each user; default 20")
     parser.add_argument("--tree", type=int, default=50, help="tracer: processes of the tree; default 50")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure there")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="every figure as JSON: there, or in place of the table"
+    )
     parser.add_argument("--strict", action="store_true", help="fail on missed time bounds, too")
     args = parser.parse_args()
     args.every = args.every or (500 if args.part == "monitor" else 10)
@@ -101,17 +103,21 @@ def main() -> None:
         if left:
             bad.append(f"{left} processes had been left behind and were ended")
     for figures in report["runs"]:
-        show(figures)
+        if args.json != "-":
+            show(figures)
         bad += broken(args.part, figures)
         late += slow(figures)
     report |= {"broken": bad, "late": late, "load after": os.getloadavg()[0]}
-    print(f"\nload average {report['load before']:.1f} before, {report['load after']:.1f} after")
+    if args.json == "-":
+        print(json.dumps(report, indent=1))
+    else:
+        print(f"\nload average {report['load before']:.1f} before, {report['load after']:.1f} after")
     for line in bad:
         print(f"scripts/chaos: BROKEN  {line}", file=sys.stderr)
     for line in late:
         print(f"scripts/chaos: late    {line}", file=sys.stderr)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    if args.json and args.json != "-":
+        Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
     sys.exit(bool(bad or (args.strict and late)))
 
 

@@ -84,6 +84,7 @@ _HINTS = {
     "limits": "cannot set the resource limits",
     "descriptors": "cannot arrange the descriptors",
     "hand-over": "the tracer did not answer",
+    "ipc": "cannot bind the control socket",
     "internal": "bug in spawn.child",
 }
 

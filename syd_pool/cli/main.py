@@ -20,6 +20,8 @@ VERBS = {
     "run": "run a command in the sandbox",
     "check": "try everything that the sandbox needs from this system",
     "syscalls": "print how each system call is treated",
+    "ctl": "give commands to a running sandbox by its control socket",
+    "exec": "print the path that has a command run outside the sandbox",
     "completions": "print the completions of a shell: bash, zsh or fish",
 }
 
@@ -85,6 +87,14 @@ def call(verb: str, words: list[str]) -> int:
         from syd_pool.cli import syscalls
 
         return syscalls.main(words)
+    if verb == "ctl":
+        from syd_pool.cli import ctl
+
+        return ctl.main(words)
+    if verb == "exec":
+        from syd_pool.cli import exec as exec_
+
+        return exec_.main(words)
     from syd_pool.cli import completions
 
     return completions.main(words)

@@ -19,6 +19,7 @@ from syd_pool.cli.options import OPTIONS, Parser, Refused
 from syd_pool.linux.landlock import signal_scope
 from syd_pool.policy import Ruleset
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.lock import at_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class Builder:
             )
         config.argv = [os.fsencode(word) for word in command]
         config.env = environment.for_command(self.rules.environment(os.environb), self.edits)
+        self.rules.lock = at_start(self.rules.lock, self.rules.option("ipc") is not None)
         timeout, level = self.rules.option("timeout"), self.rules.option("log/level")
         config.timeout = timeout if isinstance(timeout, int | float) else None
         config.log_level = level if isinstance(level, int) else config.log_level

@@ -27,7 +27,17 @@ from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
 from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
 from syd_pool.emulate.devices import TTY, is_quick, open_tty
-from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, is_own, pid_in, plain
+from syd_pool.emulate.paths import (
+    HOW_FOLLOW,
+    HOW_LINK,
+    MAGIC,
+    RESOLVE_SHIFT,
+    in_proc,
+    is_magic,
+    is_own,
+    pid_in,
+    plain,
+)
 from syd_pool.emulate.quick import quick
 from syd_pool.emulate.sticky import may_open_to_create
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
@@ -121,6 +131,10 @@ def _at(call: Call, dirfd: int, i: int, flags: int) -> int | None:
 
 
 def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
+    if call.magic and path.startswith(MAGIC) and is_magic(path):
+        if path != MAGIC or flags & (O_CREAT | O_PATH | O_DIRECTORY):
+            return -EINVAL
+        call.hand_command()
     if flags & O_CREAT:
         return _open_or_create(call, dirfd, path, flags, mode, resolve)
     if plain[path] and not resolve:

@@ -153,6 +153,36 @@ def _lines(rules: Ruleset, text: str, path: str, place: Place) -> None:
             raise error.at(source) from None
 
 
+def commands_in(text: bytes) -> list[str]:
+    """The commands of a text, without comments and blank lines.  Raises BadRule EILSEQ."""
+    try:
+        lines = text.decode().split("\n")
+    except UnicodeDecodeError:
+        raise BadRule(EILSEQ, "is not UTF-8", "configuration is UTF-8 text") from None
+    return [line for line in lines if line.strip() and line[0] != "#"]
+
+
+def profile_commands(rules: Ruleset, name: str, around: tuple[str, ...] = ()) -> list[str]:
+    """The commands of a built-in profile, those it includes among them, with variables expanded.  Raises BadRule."""
+    from syd_pool.policy.expand import expand
+
+    found: list[str] = []
+    for one in _names(name):
+        if one in UNBUILT:
+            raise BadRule(EOPNOTSUPP, f"profile `{one}' is not built yet", f"profiles are {', '.join(available())}")
+        if one in around:
+            raise BadRule(ELOOP, f"profile `{one}' includes itself")
+        with open(os.path.join(PROFILES, one + SUFFIX), "rb") as file:
+            lines = commands_in(file.read())
+        for line in lines:
+            word, _, argument = line.partition(" ")
+            if word == "include_profile":
+                found += profile_commands(rules, argument.strip(), (*around, one))
+            else:
+                found.append(expand(rules, line) if "$" in line else line)
+    return found
+
+
 def _directive(rules: Ruleset, line: str, place: Place) -> bool:
     """Carry out include and include_profile, which only files know."""
     word, space, argument = line.partition(" ")

@@ -24,6 +24,8 @@ BUILT, LIFTS, ASKS = "built", "lifts", "asks"
 Value = bool | int | float | str | None
 Row = tuple[int, Value, str, str]
 
+OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
+
 NAMESPACE_NAMES = ("mount", "uts", "ipc", "user", "pid", "net", "cgroup", "time")
 LOG_LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
 
@@ -68,7 +70,6 @@ _UTS = "uname(2) is not answered by us yet"
 _TPE = "trusted path execution is not built yet"
 _PROXY = "the proxy is not built yet"
 _PTY = "the terminal is not replaced yet"
-_IPC = "the control socket is not built yet"
 _CRYPT = "encryption is not built"
 
 
@@ -114,9 +115,9 @@ _SINGLE: dict[str, Row] = {
         ASKS,
         "command substitution is not built; only variables and ~ are expanded",
     ),
-    "ipc": (TEXT, None, ASKS, _IPC),
-    "ipc/uid": (UINT, None, ASKS, _IPC),
-    "ipc/gid": (UINT, None, ASKS, _IPC),
+    "ipc": (TEXT, None, BUILT, ""),
+    "ipc/uid": (UINT, OWN, BUILT, ""),
+    "ipc/gid": (UINT, OWN, BUILT, ""),
     "pty/row": (UINT, None, ASKS, _PTY),
     "pty/col": (UINT, None, ASKS, _PTY),
     "root": (TEXT, None, ASKS, _MOUNTS),
@@ -297,7 +298,7 @@ def read(name: str, text: str) -> Value:
     kind, default, _, _ = OPTIONS[name]
     reader, unset = VALUES[kind]
     if unset and text in ("none", "off"):
-        return default
+        return None if default == OWN and kind == UINT else default
     if text == "inf" and name.startswith("rlimit/"):
         return default  # no limit of ours: what was inherited stays
     value: Value = reader(text)

@@ -10,13 +10,26 @@ from __future__ import annotations
 
 import os
 from errno import EACCES
+from time import monotonic
 
 from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
-from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE, MAP, MAP_DONE
+from syd_pool.shm.ring import (
+    CHDIR,
+    CHDIR_DONE,
+    DESCRIPTOR,
+    EXEC,
+    EXEC_DONE,
+    HANDED,
+    MAP,
+    MAP_DONE,
+    W_DONE,
+    W_PHASE,
+)
 from syd_pool.tracer import ptrace, segvguard
+from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import submit
 from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_CLONE,
@@ -30,16 +43,17 @@ from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from syd_pool.tracer.state import Run, Task
+    from syd_pool.tracer.state import Run, Task, Worker
 
 _GROUP_STOPS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _SYSCALL_STOP = SIGTRAP | 0x80
 _NR_MMAP = NR["mmap"]
-_DID = {EXEC_DONE: "executed", CHDIR_DONE: "changed to", MAP_DONE: "mapped"}
+_DID = {EXEC_DONE: "execve", CHDIR_DONE: "chdir", MAP_DONE: "mmap"}  # for the log
 # include/linux/errno.h: what a call returns that a signal interrupted, before the kernel turns it
 # into a restart or EINTR
 ERESTARTSYS = 512
 ERESTARTNOINTR = 513
+LONGEST_DELAY = 1.0  # seconds an execution waits for workers to close what they installed; it takes microseconds
 
 
 class Unexpected(Exception):
@@ -167,8 +181,10 @@ def _verify(run: Run, task: Task, kind: int) -> None:
     submit(run, kind, 1, task, NOTIF.pack(0, task.tid, 0, 0, 0xC000003E, 0, *task.expected, 0, 0))
 
 
-def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...]) -> None:
-    """A worker has judged a tracee that waits in its stop.
+def on_verdict(
+    run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...], why: str = "it is not what was judged"
+) -> None:
+    """A worker has judged a tracee that waits in its stop; `why` it is refused, for the log.
 
     A leader whose sibling has executed is gone without an event, and its id is now that of the new program,
     which waits for another verdict: the old one must not let it go.
@@ -185,15 +201,42 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
             ptrace.cont(tid)
             return
         task.expected = words
-        if kind == EXEC or (kind == MAP and task.alone):  # nobody can exchange its descriptor meanwhile
+        if kind == EXEC:
+            _execute(run, task, 0.0)
+        elif kind == MAP and task.alone:  # nobody can exchange its descriptor meanwhile
             ptrace.cont(tid)
         else:
             ptrace.cont_to_exit(tid)
     elif errno:
-        # what was judged is not what happened: it must not run on
-        os.kill(task.tgid, 9)
-        run.log("kill", task.tid, _DID[kind], "something else than was judged")
+        # what happened cannot be undone: it must not run on
+        kill_caller(run, task.tgid, task.tid, NR[_DID[kind]], why)
     else:
         if kind == EXEC_DONE:
             task.program = task.expected[0], task.expected[1]
         ptrace.cont(tid)
+
+
+def _execute(run: Run, task: Task, until: float) -> None:
+    """Let the kernel execute, unless a worker still has open for writing what it has just handed out.
+
+    A program that its caller has written and closed would be busy for a moment (ETXTBSY), which it never is natively.
+    until: CLOCK_MONOTONIC seconds, when waiting ends whatever a worker says; 0.0 at the first look
+    """
+    if any(_is_installing(worker) for worker in run.workers.values()) and (not until or monotonic() < until):
+        run.delayed.append((task, until or monotonic() + LONGEST_DELAY))
+    else:
+        ptrace.cont(task.tid)
+
+
+def retry_delayed(run: Run) -> None:
+    """Executions that waited for a worker to close its side of a descriptor: look again."""
+    waiting, run.delayed = run.delayed, []
+    for task, until in waiting:
+        if run.tasks.get(task.tid) is task:
+            _execute(run, task, until)
+
+
+def _is_installing(worker: Worker) -> bool:
+    """Is the call in hand one that hands out a descriptor?  It is closed before W_DONE."""
+    phase = worker.page.q[W_PHASE]
+    return phase & (DESCRIPTOR | HANDED) != 0 and phase >> 8 >= worker.page.q[W_DONE]

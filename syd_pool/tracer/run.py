@@ -30,7 +30,19 @@ from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKIL
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
-from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
+from syd_pool.tracer import (
+    commands,
+    control_socket,
+    deaths,
+    dispatch,
+    events,
+    ledger,
+    outside,
+    pool,
+    ptrace,
+    status,
+    watch,
+)
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
@@ -62,10 +74,13 @@ def run(config: RunConfig) -> int:
     if not _can_filter():
         os.write(2, b"syd-pool: seccomp(2) is refused here: this is already inside a sandbox; start the command bare\n")
         return EBUSY
+    keeper.hold_standard_fds()
+    keeper.remember_signals()
+    helper = outside.start(config.rules)
     keeper.become_tracer()
     code = 70
     try:
-        code = _trace(config)
+        code = _trace(config, helper)
     except BaseException:
         import traceback
 
@@ -85,11 +100,12 @@ def _can_filter() -> bool:
     return True
 
 
-def _trace(config: RunConfig) -> int:
+def _trace(config: RunConfig, helper: outside.Helper | None) -> int:
     """In the tracer, child of the keeper: the whole run."""
     block_all()
     libc.set_name("syd_main")
     this = _create(config)
+    outside.watch(this, helper)
     try:
         _start(this)
         _loop(this)
@@ -134,6 +150,7 @@ def _start(this: Run) -> None:
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)
     watch.start_monitor(this)
+    control_socket.start(this)
     _stand(this)
     if this.ended and not this.eldest_ended:
         return
@@ -169,6 +186,8 @@ def _stand(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.back_bell:
                 pool.on_completions(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
     if not reported:
@@ -202,6 +221,7 @@ def _create(config: RunConfig) -> Run:
     most = max(config.nproc_max or NPROC_MAX, nproc)
     this = Run(config, c.create_control(os.getpid(), nproc, most))
     this.control.q[c.H_KEEPER] = os.getppid()
+    commands.prepare(this)
     this.cpus = cpus
     this.by_cpu = [None] * max(os.sysconf("SC_NPROCESSORS_CONF"), cpus[-1] + 1)
     this.ptrace = not rules.option("trace/allow_unsafe_ptrace")
@@ -247,7 +267,7 @@ def _loop(this: Run) -> None:
     poll, receive = this.poller.poll, dispatch.receive
     while not this.ended:
         # what waits for room has nobody who rings: look again soon
-        for fd, what in poll(1 if this.capped or this.backlog else None):
+        for fd, what in poll(1 if this.capped or this.backlog or this.delayed else None):
             if fd in listeners:
                 if what & POLLIN:
                     receive(this, fd)
@@ -259,12 +279,16 @@ def _loop(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.prepared.parent_end:
                 _on_outcome(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
         if this.capped:
             dispatch.uncap(this)
         if this.backlog:
             dispatch.flush_backlog(this)
+        if this.delayed:
+            events.retry_delayed(this)
 
 
 def _set_alarm(this: Run) -> None:
@@ -344,12 +368,15 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
     worker = this.workers.get(pid)
     if worker is not None:
         if over:
-            pool.reap_worker(this, worker, status_word)
+            deaths.reap_worker(this, worker, status_word)
     elif pid == this.monitor_pid:
         if over:
             watch.reap_monitor(this)
         else:
             os.kill(pid, SIGKILL)  # stopped: its reaping starts another (G8)
+    elif pid == this.ipc_pid:
+        if over:
+            control_socket.reap(this)
     else:
         events.on_status(this, pid, status_word)
         if over and pid == this.eldest:
@@ -365,9 +392,7 @@ def _eldest_ended(this: Run, status_word: int) -> None:
     this.status = code if code >= 0 else 128 - code
     this.reason = "exited" if code >= 0 else "signalled"
     this.eldest_ended = True
-    rules = this.config.rules
-    if rules.lock == "exec":  # the one process that could edit is gone
-        rules.lock = "on"
+    commands.eldest_ended(this)
     if not this.config.rules.option("trace/exit_wait_all"):
         this.ended = True
 
@@ -381,7 +406,7 @@ def _finish(this: Run) -> None:
     _kill_tree(this)
     for worker in this.workers.values():
         pool.read_completions(this, worker)
-    closed, outstanding = pool.balance(this)
+    closed, outstanding = ledger.balance(this)
     control[c.H_GONE] = outstanding
     for pid in this.workers:
         os.kill(pid, SIGKILL)

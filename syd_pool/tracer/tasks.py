@@ -77,9 +77,9 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
-        task.traceme = caller.traceme
         if caller is not run.tasks.get(tid) and run.umask_gen:
             note_umask(run)  # it has another thread's id now, and may have had a umask of its own
+        task.traceme = caller.traceme
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task

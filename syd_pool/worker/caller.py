@@ -31,6 +31,7 @@ from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -45,7 +46,6 @@ from syd_pool.shm.ring import (
     EFFECT,
     HANDED,
     HEADER,
-    INSTALLED,
     Q_READ,
     TAKEN,
     UMASK_SHIFT,
@@ -58,6 +58,7 @@ from syd_pool.shm.ring import (
     W_NUMBER,
     W_PHASE,
     counted,
+    installed,
 )
 from syd_pool.worker import memory
 
@@ -85,10 +86,12 @@ class Caller(Call):
         "announced",
         "answered",
         "borrowed",
+        "execs_wait",
         "facts",
         "gone",
         "handed_over",
         "index",
+        "journal",
         "kept",
         "page",
         "panicked",
@@ -112,10 +115,13 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.magic = False
+        self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
         self.panicked = False
         self.answered = self.gone = 0
         self.facts = 0  # of the slot in hand
+        self.execs_wait = False  # executions wait until what we installed is closed here (tracer/events.py)
         self.umask_gen = 0  # under which `umasks` were read, by thread; generation 0 knows one for all
         self.umasks: dict[int, int] = {}
         self.id = self.tid = self.tgid = self.nr = 0
@@ -197,6 +203,11 @@ class Caller(Call):
         self._complete(C_CHROOT, 0)
         raise Gone
 
+    def hand_command(self) -> None:
+        self.handed_over = True
+        self._complete(C_COMMAND, 0)
+        raise Gone
+
     def note_traceme(self) -> None:
         # The tracer answers: what a thread was told before is known to it alone.
         self.handed_over = True
@@ -225,8 +236,6 @@ class Caller(Call):
 
     def close_kept(self) -> None:
         """Close what the call held.  Called after the answer: off the caller's time."""
-        if self.borrowed:
-            self.give_back()
         for fd in self.kept:
             os.close(fd)
         self.kept.clear()
@@ -265,15 +274,14 @@ class Caller(Call):
             self.keep(fd)
         phase = self.index << 8 | self.phase
         words = self.words
-        if self._answers == SEND and not writable:
+        if self._answers == SEND and (self.execs_wait or not writable):
             # Every signal is blocked in a worker: an interrupted ADDFD+SEND would return 0 to the caller.
             words[W_PHASE] = phase | DESCRIPTOR
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)
             self.count_answer()
         elif self._answers != STRICT:
             number = self._addfd(fd, flags, 0)
-            words[W_NUMBER] = self.index << 32 | number
-            words[W_PHASE] = phase | INSTALLED
+            words[W_NUMBER] = installed(self.index, number)
             self.answer(number)
         else:
             # id, flags; the tracer checks id and owner before it installs (I9)

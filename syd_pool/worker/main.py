@@ -30,7 +30,10 @@ from syd_pool.linux.notify import (
 )
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGUSR1, block_all, signal
+from syd_pool.policy.live import replay
+from syd_pool.policy.lock import ON
 from syd_pool.shm.control import OwnPids, map_control
+from syd_pool.shm.journal import map_journal, since
 from syd_pool.shm.ring import (
     C_READY,
     C_VERDICT,
@@ -96,9 +99,11 @@ class Birth:
         "control",
         "cpu",
         "handlers",
+        "journal",
         "log",
         "page",
         "parent",
+        "position",
         "request",
         "rules",
         "socket",
@@ -112,6 +117,8 @@ class Birth:
     control: int  # memfd of the control page
     cpu: int
     parent: int
+    journal: int  # memfd of the journal, -1 where the rules cannot change
+    position: int  # of the journal that `rules` are at
     answers: str
     rules: Ruleset
     handlers: dict[int, Handler]
@@ -161,6 +168,8 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     keep = {2, birth.control, birth.request, birth.page, birth.bell, birth.back_bell, birth.socket.fileno()}
     if birth.log is not None:
         keep.add(birth.log.fileno())
+    if birth.journal >= 0:
+        keep.add(birth.journal)
     close_all_but(keep)
     os.chdir("/")
     umask = os.umask(0)
@@ -170,7 +179,12 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
     caller.umasks = {0: umask}
+    caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules = birth.rules
+    caller.magic = birth.rules.lock != ON
+    if birth.journal >= 0:
+        caller.journal = map_journal(birth.journal)
+        os.close(birth.journal)
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
     caller.find = lookup.find
@@ -202,9 +216,10 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     head, slots = request.q, request.b
     words, bell = caller.words, birth.bell
     table, listeners = birth.handlers, {0: -1}
-    unpack = SLOT_FIELDS.unpack
+    unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
+    known = birth.position
     while True:
         if head[Q_HEAD] == taken:
             if head[Q_STOP]:
@@ -214,24 +229,25 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 os.eventfd_read(bell)
             words[W_SLEEP] = 0
             continue
-        at = HEADER + taken % SLOTS * SLOT_SIZE
-        slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(
-            slot
-        )
+        # read once: what is judged is what was copied
+        slot = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)
+        kind, run_id, index, pos, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
         words[W_TAKEN] = taken
         if run_id not in listeners:
             listeners[run_id] = _open_run(caller, run_id)
+        if pos != known:
+            _catch_up(caller, known, pos)
+            known = pos
         caller.index, caller.phase = index, TAKEN
         caller.listener = listeners[run_id]
         caller.id = notification
         caller.tid, caller.tgid = tid, tgid
-        caller.nr, caller.args = nr, tuple(args)
+        caller.nr, caller.args = nr, slot[14:20]
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
-        caller.facts = facts
+        caller.facts = facts = slot[20]
         if facts & F_CHROOTED and not caller.rules.chrooted:  # it never goes away again
             caller.rules.cut_off()
         if kind == NOTIFY:
@@ -266,14 +282,31 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 raise
         else:
             _judge_stop(caller, kind, cred_gen)
+        if caller.borrowed:
+            caller.give_back()  # before W_DONE: executions wait for it
         words[W_DONE] = taken
-        if caller.kept or caller.borrowed:
+        if caller.kept:
             caller.close_kept()
         if caller.panicked:
             os.abort()
         if caller.announced:
             taken = _wait_for_acknowledgement(caller, head, bell)
             words[W_DONE] = taken
+
+
+def _catch_up(caller: Caller, known: int, position: int) -> None:
+    """Carry out the edits that came before the call in hand, all of them, in order.
+
+    Too far behind for the journal: leave.  Its calls, this one too, go to others, and who comes after it is born
+    with the rules as they are.
+    """
+    assert caller.journal is not None
+    entries = since(caller.journal, known, position)
+    if entries is None:
+        os._exit(0)
+    for entry in entries:
+        for line in entry.decode("utf-8", "surrogateescape").split("\n"):
+            replay(caller.rules, line)
 
 
 def _refuse(caller: Caller) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import ALL, CATEGORIES, Identity, Outcome, Running, switch_on
-from plans import DEATHS, EFFECTS, PLAN, POINTS, STATE_SIZE, W_ARM, W_CURRENT, W_HITS, W_LENGTH
+from plans import DEATHS, EFFECTS, PLAN, POINTS, STATE_SIZE, W_ARM, W_HITS, W_LENGTH
 
 HERE = Path(__file__).resolve().parent
 RULES = [*switch_on(CATEGORIES), f"allow/{ALL}+/***"]
@@ -107,10 +107,9 @@ class Bench:
             self.words[at], self.words[at + 1], self.words[at + 2] = nr, POINTS.index(point), DEATHS.index(death)
         self.words[W_LENGTH] = len(entries)
 
-    @property
-    def passed(self) -> int:
-        """How many entries of the plan have happened."""
-        return self.words[W_CURRENT]
+    def missed(self) -> list[int]:
+        """The entries of the plan that have not happened."""
+        return [i for i in range(self.words[W_LENGTH]) if not self.words[PLAN + i * 4 + 3] & 1]
 
     @property
     def hits(self) -> int:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from plans import DEATHS, EFFECTS, PLAN, POINTS, W_ARM, W_CURRENT, W_HITS, W_LAST, W_LENGTH, W_SEEN
+from plans import DEATHS, EFFECTS, PLAN, POINTS, W_ARM, W_CURRENT, W_HITS, W_LENGTH, W_SEEN
 
 import monitor.main
 from syd_pool.boundary import command_filter, keeper, spawn, worker_filter
@@ -25,6 +25,7 @@ from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.shm import control
 from syd_pool.shm.ring import (
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -32,12 +33,15 @@ from syd_pool.shm.ring import (
     C_MAY_BLOCK,
     C_UNBLOCKED,
     C_VERDICT,
+    CHDIR,
+    EXEC,
+    EXEC_DONE,
     W_ANSWERED,
     W_COMPLETED,
     W_DONE,
     W_PHASE,
 )
-from syd_pool.tracer import dispatch, pool, ptrace, run, watch
+from syd_pool.tracer import deaths, dispatch, pool, ptrace, run, watch
 from syd_pool.worker import caller as caller_module
 from syd_pool.worker import lookup
 from syd_pool.worker import main as worker_main
@@ -105,8 +109,8 @@ def wrap_handlers(wrap: Callable[[int, Callable[..., Any]], Callable[..., Any]])
 
 def die(how: str) -> None:
     """End this worker, its filter being on."""
-    if how == "exit":
-        os._exit(1)
+    if how in ("exit", "leave"):
+        os._exit(how == "exit")
     if how == "abrt":
         os.abort()
     if how == "segv":
@@ -117,7 +121,6 @@ def die(how: str) -> None:
     raise AssertionError("still alive")
 
 
-spent: set[int] = set()  # threads that met their entry in this worker
 current: list[Caller] = []  # the one Caller of this worker
 
 
@@ -132,22 +135,40 @@ def note_caller() -> None:
     Caller.__init__ = outer  # type: ignore[method-assign]
 
 
+RECENT = 16  # victims among which a thread is looked for: ids are used again
+
+
+def entry_of(tid: int) -> int:
+    """Where the plan's entry for this victim begins; 0 if it is none."""
+    last = words[W_CURRENT]
+    for number in range(last - 1, max(-1, last - RECENT), -1):
+        at = PLAN + number * 4
+        if words[at + 3] >> 1 == tid:
+            return at
+    return 0
+
+
+def meet(call: Caller) -> None:
+    """The next victim comes with its call: from now on the next entry is this thread's, whichever worker it meets.
+
+    Victims come one after the other, but a worker that has answered one may still be at it when the next one calls.
+    """
+    number = words[W_CURRENT]
+    if number < words[W_LENGTH] and words[PLAN + number * 4] == call.nr and not entry_of(call.tid):
+        words[PLAN + number * 4 + 3] = call.tid << 1
+        words[W_CURRENT] = number + 1
+
+
 def here(point: str) -> Callable[[], None]:
-    """A wrapper's half: act if the plan's current entry is this point of this call."""
+    """A wrapper's half: act if the entry of whose call this is names this point, once."""
     code = POINTS.index(point)
 
     def act() -> None:
-        at = words[W_CURRENT]
-        if at >= words[W_LENGTH] or words[PLAN + at * 4 + 1] != code or not current:
+        at = entry_of(current[-1].tid) if current else 0
+        if not at or words[at] != current[-1].nr or words[at + 1] != code or words[at + 3] & 1:
             return
-        call = current[-1]
-        # once for each victim, also when its call comes to another worker
-        if words[PLAN + at * 4] != call.nr or words[W_LAST] == call.tid or call.tid in spent:
-            return
-        words[W_LAST] = call.tid
-        spent.add(call.tid)
-        words[W_CURRENT] = at + 1
-        reached(DEATHS[words[PLAN + at * 4 + 2]])
+        words[at + 3] |= 1
+        reached(DEATHS[words[at + 2]])
 
     return act
 
@@ -159,8 +180,9 @@ def effects_of(owner: Any, name: str) -> None:
     """Count what the function does by the last component's number: /dir/vN."""
     inner = getattr(owner, name)
 
-    def outer(directory: int, last: bytes, *rest: Any) -> Any:
-        result = inner(directory, last, *rest)
+    def outer(directory: int, path: bytes, *rest: Any) -> Any:
+        result = inner(directory, path, *rest)
+        last = path[path.rfind(b"/") + 1 :]
         if last[:1] == b"v" and last[1:].isdigit() and result >= 0:
             words[EFFECTS + int(last[1:])] += 1
         return result
@@ -171,13 +193,14 @@ def effects_of(owner: Any, name: str) -> None:
 def plan() -> None:
     """Die at the points of the plan, one after the other (tests/tracer/test_deaths.py)."""
     note_caller()
-    pool.POISON_DEATHS = 1 << 40  # poison has tests of its own
+    deaths.POISON_DEATHS = 1 << 40  # poison has tests of its own
     inner = run.handlers
     taken = here("taken")
 
     def handlers(*args: Any) -> dict[int, Any]:
         def wrap(handler: Callable[..., Any]) -> Callable[..., Any]:
             def outer(call: Caller) -> Any:
+                meet(call)
                 taken()
                 return handler(call)
 
@@ -187,7 +210,7 @@ def plan() -> None:
 
     run.handlers = handlers
     effects_of(mkdir, "raw_mkdirat")
-    effects_of(create, "raw_openat")
+    effects_of(create, "raw_openat2")
     effects_of(rename, "raw_renameat2")
     around(Caller, "string", here("read-before"), here("read-after"))
     for owner, name in ((lookup, "find"), (lookup, "entry"), (opening, "quick")):
@@ -196,7 +219,7 @@ def plan() -> None:
         around(owner, name, None, here("judged"))
     around(Caller, "valid", None, here("valid"))
     around(Caller, "begin_effect", here("begin-before"), here("begin-after"))
-    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat"), (rename, "raw_renameat2")):
+    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat2"), (rename, "raw_renameat2")):
         around(owner, name, None, here("effect-after"))
     opening.raw_openat = _really(opening.raw_openat, here("effect-after"))
     around(Caller, "_addfd", here("addfd-before"), here("addfd-after"))
@@ -205,7 +228,8 @@ def plan() -> None:
     around(Caller, "_send", here("send-before"), here("send-after"))
     around(worker_main, "ioctl", here("send-before"), here("send-after"))
     around(Caller, "count_answer", here("count-before"), here("count-after"))
-    around(Caller, "close_kept", here("closing"))
+    for name in ("close_kept", "give_back"):
+        around(Caller, name, here("closing"))
     for kind, function in list(worker_main._STOPS.items()):
         worker_main._STOPS[kind] = _stop(function, here(f"stop{kind}-before"), here(f"stop{kind}-after"))
 
@@ -224,6 +248,7 @@ def _really(inner: Callable[..., int], after: Callable[[], None]) -> Callable[..
 
 def _stop(function: Callable[..., Any], before: Callable[[], None], after: Callable[[], None]) -> Callable[..., Any]:
     def outer(call: Caller) -> Any:
+        meet(call)
         before()
         verdict = function(call)
         after()
@@ -253,24 +278,33 @@ def kill_targets() -> None:
 # --- G5: poison ------------------------------------------------------------------------------------
 
 
+POISON = {NR["symlink"]: "segv", NR["truncate"]: "exit", NR["rmdir"]: "leave", NR["link"]: "kill"}
+
+
 def poison() -> None:
-    """symlink(2) and truncate(2) always crash the worker; so does judging the execution of .../poison."""
+    """Calls that always cost the worker; judging and verifying the execution of .../poison*, and chdir there, too."""
 
     def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
         def outer(call: Caller) -> Any:
             words[W_HITS] += 1
-            die("segv" if nr == NR["symlink"] else "exit")
+            die(POISON[nr])
 
-        return outer if nr in (NR["symlink"], NR["truncate"]) else handler
+        return outer if nr in POISON else handler
 
     wrap_handlers(wrap)
     for kind, function in list(worker_main._STOPS.items()):
-        worker_main._STOPS[kind] = _poisoned(function)
+        worker_main._STOPS[kind] = _poisoned(kind, function)
 
 
-def _poisoned(function: Callable[..., Any]) -> Callable[..., Any]:
+def _poisoned(kind: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """.../poison at the judgement, .../poison-after at the verification."""
+
     def outer(call: Caller) -> Any:
-        if call.nr == NR["execve"] and call.string(call.args[0]).endswith(b"/poison"):
+        if kind in (EXEC, CHDIR):
+            bad = call.nr in (NR["execve"], NR["chdir"]) and call.string(call.args[0]).endswith(b"/poison")
+        else:
+            bad = b"/poison-after" in os.readlink(f"/proc/{call.tid}/{'exe' if kind == EXEC_DONE else 'cwd'}").encode()
+        if bad:
             words[W_HITS] += 1
             die("segv")
         return function(call)
@@ -348,7 +382,7 @@ def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
     def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY)
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_COMMAND)
         true = call.index
         choice = words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
@@ -362,6 +396,16 @@ def evil_indices() -> None:
 def evil_identity() -> None:
     """Claims that a call it should emulate changes an identity, to have it continued."""
     _only_first_worker(lambda call: call.complete(C_IDENTITY, 0))
+
+
+def evil_command() -> None:
+    """Claims that a call is a command which the tracer shall carry out, and writes one into the caller."""
+    _only_first_worker(lambda call: call.complete(C_COMMAND, 0))
+
+
+def deaf() -> None:
+    """A worker that does not hear of edits: what the test of edits must notice."""
+    worker_main._catch_up = lambda caller, known, position: None
 
 
 def evil_interrupt() -> None:
