@@ -115,6 +115,9 @@ class TreeCall(Call):
         self.effects += 1
         self._before_effect()
 
+    def blocking(self, fn: Callable[..., int], *args: Any) -> int:
+        return fn(*args)
+
     def umask_with_room(self) -> int:
         return self.umask()
 
