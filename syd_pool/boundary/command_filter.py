@@ -15,7 +15,7 @@ from __future__ import annotations
 from errno import ENOSYS
 
 from syd_pool.boundary import guards
-from syd_pool.boundary.filter import ALLOW, NOTIFY, errno_action, int_is, long_is, trace_action
+from syd_pool.boundary.filter import ALLOW, NOTIFY, bits_clear, bits_set, errno_action, int_is, long_is, trace_action
 from syd_pool.emulate import table
 from syd_pool.linux.numbers import NR
 
@@ -30,13 +30,20 @@ UNKNOWN = errno_action(ENOSYS)
 
 # A row of the table that is about some arguments only, any of these; the rest of the call is as without the row.
 ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
+    "mmap": ((bits_set(2, 4), bits_clear(3, 0x20)),),  # PROT_EXEC, MAP_ANONYMOUS
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
 }
 
 # A row of the table that is not about these: they are as without the row.
-EXCEPT_WHEN: dict[str, tuple[Condition, ...]] = {
-    "sendto": (long_is(4, 0),),  # send(2): the peer was judged when the socket was connected
+_ITSELF = ((int_is(0, 0),),)
+EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
+    "sendto": ((long_is(4, 0),),),  # send(2): the peer was judged when the socket was connected
+    **dict.fromkeys(("sched_setaffinity", "sched_setparam", "sched_setscheduler", "sched_setattr"), _ITSELF),
+    **dict.fromkeys(("prlimit64", "migrate_pages", "move_pages"), _ITSELF),
+    "setpriority": ((int_is(0, 0), int_is(1, 0)),),  # PRIO_PROCESS, itself
+    "ioprio_set": ((int_is(0, 1), int_is(1, 0)),),  # IOPRIO_WHO_PROCESS, itself
+    "perf_event_open": ((int_is(1, 0),),),
 }
 
 
@@ -61,7 +68,9 @@ def _answers(rows: Iterable[table.Row], ptrace: bool) -> dict[str, int]:
     for name, how, *_ in rows:
         if how == table.NOTIFY or (how == table.TRACE and not ptrace):
             actions[name] = NOTIFY
-        elif how == table.TRACE:
+        elif how == table.NOTE and not ptrace:
+            continue
+        elif how in (table.TRACE, table.NOTE):
             actions[name] = trace_action(NR[name])
         elif how == table.UNBUILT:
             actions.setdefault(name, UNKNOWN)
@@ -70,10 +79,13 @@ def _answers(rows: Iterable[table.Row], ptrace: bool) -> dict[str, int]:
     return actions
 
 
-def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) -> CommandFilters:
-    """The filters of a run.  ptrace: False turns TRACE into NOTIFY (trace/allow_unsafe_ptrace)."""
-    conditional, outright = guards.rules_of(rules.option)
-    answers = _answers(table.in_force(rules, identity), ptrace)
+def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, scoped: bool = True) -> CommandFilters:
+    """The filters of a run.
+
+    ptrace: False turns TRACE into NOTIFY (trace/allow_unsafe_ptrace); identity, scoped: see table.in_force().
+    """
+    conditional, outright = guards.rules_of(rules.option, scoped)
+    answers = _answers(table.in_force(rules, identity, scoped), ptrace)
     native = dict.fromkeys(guards.native_names(), ALLOW)
     native.update(dict.fromkeys((row[0] for row in table.ROWS), ALLOW))
     native.update(dict.fromkeys((name for g in guards.GUARDS for name in g.names), ALLOW))
@@ -88,7 +100,8 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True) 
             main += [(NR[name], answer, conditions) for conditions in ONLY_WHEN[name]]
             main.append((NR[name], action, ()))
         elif name in EXCEPT_WHEN:
-            main += [(NR[name], action, EXCEPT_WHEN[name]), (NR[name], answer, ())]
+            main += [(NR[name], action, conditions) for conditions in EXCEPT_WHEN[name]]
+            main.append((NR[name], answer, ()))
         else:
             main.append((NR[name], answer, ()))
     return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     Exported = tuple[str, str, list[Rule], int]  # title, file name, rules, default
 
 
-def filters(rules: Ruleset) -> list[Exported]:
+def filters(rules: Ruleset, scoped: bool = True) -> list[Exported]:
     """Every filter that a run with `rules` loads."""
-    command = command_filters(rules, not rules.option("trace/allow_unsafe_ptrace"))
+    command = command_filters(rules, not rules.option("trace/allow_unsafe_ptrace"), True, scoped)
     worker = worker_rules(not rules.option("trace/allow_unsafe_nocookie"))
     return [
         ("Syd parent rules", "syd_parent.bpf", command.parent, ALLOW),
@@ -38,7 +38,7 @@ def filters(rules: Ruleset) -> list[Exported]:
 
 def export(config: RunConfig) -> int:
     """Print or write the filters in the format `config.export`; returns the exit status."""
-    for title, name, rules, default in filters(config.rules):
+    for title, name, rules, default in filters(config.rules, config.signal_scope):
         if config.export == "pfc":
             _print(title.encode(), compile_filter(rules, default, text=True))
         else:

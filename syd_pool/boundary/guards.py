@@ -17,7 +17,7 @@ Errnos are those of spec.md section 2, "Answered by filter alone", unless a comm
 
 from __future__ import annotations
 
-from errno import EACCES, EINVAL, ENOPKG, ENOSYS, EOPNOTSUPP, EPERM
+from errno import EACCES, EINVAL, ENOPKG, ENOPROTOOPT, ENOSYS, EOPNOTSUPP, EPERM
 
 from syd_pool.boundary.filter import KILL_PROCESS, bits_set, errno_action, int_is
 from syd_pool.linux.numbers import NR
@@ -89,14 +89,8 @@ GUARDS: tuple[Guard, ...] = (
     # only what installs one: libseccomp asks for the actions there are before it builds a filter
     Guard("seccomp", EINVAL, "a nested filter outranks notifications (E6)", "cbpf", ((int_is(0, 0),), (int_is(0, 1),))),
     Guard("prctl", EINVAL, "a nested filter, or strict mode (E6)", "", ((int_is(0, _PR_SET_SECCOMP),),)),
-    # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8)
-    Guard(
-        "ptrace",
-        EPERM,
-        "refused until the table has a row: needs a memory per process",
-        "",
-        ((int_is(0, 0),),),
-    ),
+    # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8);
+    # PTRACE_TRACEME, of which the second must fail, is a row of the table
     Guard("ptrace", 0, "our own tracing would end; a no-op that succeeds", action=SUCCEED),
     Guard("clone3", ENOSYS, "flags behind a pointer: libc falls back to clone (E4)"),
     Guard("clone", EPERM, "a child outside our tracing (E4)", "", _any_bit(0, (_CLONE_UNTRACED, _CLONE_PTRACE))),
@@ -169,6 +163,13 @@ GUARDS: tuple[Guard, ...] = (
     Guard("setsockopt", EOPNOTSUPP, "binds and connects unjudged", "", _SCTP_ADDRESSES),
     Guard("personality", 0, "", "personality", _any_bit(0, _PERSONALITY_KILLS), KILL_PROCESS),
     Guard("settimeofday clock_settime adjtimex clock_adjtime", ENOSYS, "the host's clock", "time"),
+    Guard(
+        "setpriority ioprio_set sched_setparam sched_setscheduler sched_setattr",
+        0,
+        "the command stays at the lowest priority; a no-op that succeeds",
+        "nice",
+        action=SUCCEED,
+    ),
     Guard("setrlimit", ENOSYS, "", "prlimit"),
     Guard("prlimit64", ENOSYS, "reading is allowed", "prlimit", _any_bit(2, tuple(1 << n for n in range(64)))),
     Guard("syslog", EPERM, "the kernel's log", "syslog"),
@@ -195,6 +196,19 @@ GUARDS: tuple[Guard, ...] = (
     ),
 )
 
+# Where Landlock has no signal scope; the calls that signal are rows of the table then.
+# A file's owner (F_SETOWN) may be any process of the user, so its signals are limited to those that each of
+# our processes blocks: SIGIO, SIGURG, which cannot be chosen, and the real-time ones.
+_F_SETSIG, _SIGIO = 10, 29
+_FATAL_TO_US = tuple((int_is(1, _F_SETSIG), int_is(2, n)) for n in range(1, 34) if n != _SIGIO)
+_SOL_SOCKET, _SO_PASSPIDFD, _SO_PEERPIDFD = 1, 76, 77
+UNSCOPED: tuple[Guard, ...] = (
+    Guard("fcntl", EINVAL, "signals us by way of a file's owner (F8)", "", _FATAL_TO_US),
+    # a worker connects and sends for the command, so its pidfd would be what comes out; as Linux before 6.5
+    Guard("getsockopt", ENOPROTOOPT, "a pidfd of ours", "", ((int_is(1, _SOL_SOCKET), int_is(2, _SO_PEERPIDFD)),)),
+    Guard("setsockopt", ENOPROTOOPT, "a pidfd of ours", "", ((int_is(1, _SOL_SOCKET), int_is(2, _SO_PASSPIDFD)),)),
+)
+
 # Passes natively unless a guard's condition or a row of the table says otherwise.
 NATIVE: dict[str, str] = {
     "descriptors": (
@@ -209,13 +223,13 @@ NATIVE: dict[str, str] = {
         "io_destroy io_getevents io_pgetevents io_submit io_cancel"
     ),
     "memory": (
-        "mmap munmap mprotect mremap msync madvise brk mlock mlock2 mlockall munlock munlockall "
+        "munmap mprotect mremap msync madvise brk mlock mlock2 mlockall munlock munlockall "
         "membarrier mseal memfd_create memfd_secret map_shadow_stack set_mempolicy get_mempolicy "
         "set_mempolicy_home_node"
     ),
     "processes": (
         "fork vfork clone exit exit_group wait4 waitid getpid getppid gettid set_tid_address "
-        "pidfd_open pidfd_send_signal kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo setpgid "
+        "pidfd_send_signal kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo setpgid "
         "getpgid getpgrp setsid getsid unshare prctl seccomp arch_prctl personality set_thread_area "
         "get_thread_area set_robust_list get_robust_list rseq restart_syscall uretprobe uprobe"
     ),
@@ -229,15 +243,14 @@ NATIVE: dict[str, str] = {
     ),
     "threads": "futex futex_waitv futex_wake futex_wait futex_requeue getcpu sched_yield",
     "scheduling": (
-        "sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_get_priority_max "
-        "sched_get_priority_min sched_rr_get_interval sched_setattr sched_getattr sched_setaffinity "
-        "sched_getaffinity getpriority setpriority ioprio_set ioprio_get"
+        "sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min "
+        "sched_rr_get_interval sched_getattr sched_getaffinity getpriority ioprio_get"
     ),
     "identity": (
         "getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid "
-        "setresuid setresgid setfsuid setfsgid setgroups capget capset umask"
+        "setresuid setresgid setfsuid setfsgid setgroups capget capset"
     ),
-    "facts": "uname sysinfo getrlimit prlimit64 getrusage getcwd getrandom",
+    "facts": "uname sysinfo getrlimit getrusage getcwd getrandom",
     "sockets": (
         "socket listen accept accept4 shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt setsockopt"
     ),
@@ -253,14 +266,15 @@ def native_names() -> list[str]:
     return [name for names in NATIVE.values() for name in names.split()]
 
 
-def rules_of(option: Callable[[str], object]) -> tuple[list[Rule], dict[str, int]]:
+def rules_of(option: Callable[[str], object], scoped: bool = True) -> tuple[list[Rule], dict[str, int]]:
     """The guards in force: conditional refusals as rules, unconditional ones as name -> action.
 
     option: the value of `trace/...`, as Ruleset.option.
+    scoped: Landlock keeps signals inside the sandbox; else the guards of UNSCOPED are in force too.
     """
     conditional: list[Rule] = []
     outright: dict[str, int] = {}
-    for guard in GUARDS:
+    for guard in GUARDS if scoped else (*GUARDS, *UNSCOPED):
         action: int | None = guard.action
         if guard.lifted_by and option(guard.lifted_by):
             action = guard.lifted

@@ -30,6 +30,7 @@ from syd_pool.linux.signals import (
     SIGCONT,
     SIGHUP,
     SIGINT,
+    SIGIO,
     SIGKILL,
     SIGQUIT,
     SIGSTOP,
@@ -57,6 +58,7 @@ _PYTHON_IGNORES = (13, 25)  # SIGPIPE and SIGXFSZ: what they were before Python 
 _WALL = 0x40000000  # __WALL: children of clone(2) without SIGCHLD too
 _TERMINAL = (SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU)
 _FORWARDED = (SIGTERM, SIGHUP)
+_OF_FILES = (SIGIO, *range(34, 65))  # whoever may open a file can have these sent by it (fcntl(2), F_SETOWN)
 
 
 def become_tracer() -> None:
@@ -116,7 +118,7 @@ def _keep(tracer: int) -> NoReturn:
     for number in _FORWARDED:
         if number not in IGNORED:  # nohup(1)
             signal(number, forward)
-    pthread_sigmask(SIG_SETMASK, MASK - set(_FORWARDED))
+    pthread_sigmask(SIG_SETMASK, (MASK - set(_FORWARDED)) | set(_OF_FILES))
     keeper_filter.confine(keeper_filter.program())  # compiled, if need be, while the tracer starts
     while True:
         pid, status = os.waitpid(-1, _WALL)

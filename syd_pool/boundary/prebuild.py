@@ -12,6 +12,7 @@ from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, KILL_PROCESS, cache_directory, cached
 from syd_pool.boundary.keeper_filter import keeper_rules
 from syd_pool.boundary.worker_filter import worker_rules
+from syd_pool.linux.landlock import signal_scope
 
 # What the profiles and the manual's examples lead to.
 USUAL = (
@@ -30,6 +31,7 @@ def prebuild() -> int:
     """Compile and keep them; returns how many there are.  Raises OSError if the cache cannot be written."""
     from syd_pool.policy import Ruleset
 
+    scoped = signal_scope()
     programs = {id(rules): (rules, KILL_PROCESS) for rules in (keeper_rules(), worker_rules(), worker_rules(False))}
     for profile in ("off", "fs", "lib", ""):
         for commands in USUAL:
@@ -41,7 +43,7 @@ def prebuild() -> int:
                     ruleset.apply(command)
                 for identity in (True, False):
                     ptrace = not ruleset.option("trace/allow_unsafe_ptrace")
-                    filters = command_filters(ruleset, ptrace, identity)
+                    filters = command_filters(ruleset, ptrace, identity, scoped)
                     programs[id(filters.main)] = (filters.main, UNKNOWN)
                     programs[id(filters.parent)] = (filters.parent, ALLOW)
     for rules, default in programs.values():

@@ -20,13 +20,14 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import addressof, create_string_buffer
-from errno import EACCES, ENODEV, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, EPIPE, ESTALE, ETIMEDOUT
+from errno import EACCES, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EPIPE, ESTALE, ETIMEDOUT
 from struct import Struct
 
 from syd_pool.boundary import keeper
 from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, NOTIFY, cached, load
 from syd_pool.linux import libc
+from syd_pool.linux.landlock import LANDLOCK_SCOPE_SIGNAL
 from syd_pool.linux.notify import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIG_DFL, SIG_IGN, SIG_SETMASK, getsignal, pthread_sigmask, signal
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
     Limit = tuple[int, int, int]
 
-LANDLOCK_SCOPE_SIGNAL = 2  # <linux/landlock.h>; ABI 6, Linux 6.12
-_SCOPE_ABI = 6
 _RULESET_ATTR = Struct("<QQQ")  # handled_access_fs, handled_access_net, scoped
 _LIMIT = Struct("<QQ")
 
@@ -134,26 +133,6 @@ class Prepared:
 # --- before the fork -----------------------------------------------------------------------------
 
 
-def landlock_abi() -> int:
-    """The kernel's Landlock ABI, 0 without it: LANDLOCK_CREATE_RULESET_VERSION."""
-    try:
-        return libc.syscall("landlock_create_ruleset", 0, 0, 1)
-    except OSError:
-        return 0
-
-
-def need_signal_scope() -> None:
-    """Raise SetupFailed where the command could signal us: then nothing protects the tracer from it."""
-    abi = landlock_abi()
-    if abi < _SCOPE_ABI:
-        raise SetupFailed(
-            EOPNOTSUPP,
-            "landlock",
-            f"Landlock ABI {_SCOPE_ABI} (Linux 6.12, `landlock` in lsm=) is needed to keep the command from "
-            f"signalling the sandbox, this kernel has {abi or 'no Landlock'}",
-        )
-
-
 def candidates(command: bytes, path: bytes | None) -> list[bytes]:
     """The files that execvp(3) would try for `command`; only the first if none of them exists.
 
@@ -182,9 +161,8 @@ def prepare(
     limits    (RLIMIT_ number, soft, hard)
     keep      descriptors above 2 that the command inherits (they must not be close-on-exec)
     """
-    need_signal_scope()
     made = Prepared()
-    filters = command_filters(config.rules, ptrace, identity)
+    filters = command_filters(config.rules, ptrace, identity, config.signal_scope)
     if config.test_null:
         filters.main = [(NR["getppid"], NOTIFY, ()), *filters.main]
     made.main = cached(filters.main, UNKNOWN)
@@ -199,7 +177,9 @@ def prepare(
     made.environment = (ctypes.c_char_p * (len(variables) + 1))(*variables)
     made.limits = [(number, create_string_buffer(_LIMIT.pack(soft, hard), 16)) for number, soft, hard in limits]
     made.securebits = _securebits(config.rules)
-    made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
+    made.ruleset = None
+    if config.signal_scope:
+        made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
     made.ignored = keeper.IGNORED
     made.signals = _changed_signals()
     made.mask = keeper.MASK
@@ -292,7 +272,10 @@ def _set_securebits(bits: int) -> None:
 
 
 def _scope_signals(prepared: Prepared) -> None:
-    """A Landlock domain of its own: no signal leaves the sandbox (attacks.md F8)."""
+    """A Landlock domain of its own: no signal leaves the sandbox (attacks.md F8).
+
+    Where there is none, the handlers of emulate/signal.py see to that.
+    """
     if prepared.ruleset is None:
         return
     ruleset = libc.syscall("landlock_create_ruleset", addressof(prepared.ruleset), 24, 0)

@@ -30,6 +30,7 @@ class RunConfig:
     log_level   index into LOG_LEVELS: lines above it are not written (SYD_LOG, else 4, warn)
     log_pretty  spread log lines for human readers: a terminal (SYD_FORCE_TTY, SYD_QUIET_TTY)
     run_id      128 hexadecimal digits that name the run in every log line (SYD_ID, else random)
+    signal_scope  Landlock keeps signals inside the sandbox (not with SYD_POOL_TEST_NO_SIGNAL_SCOPE=1)
     test_null   for scripts/bench --callers only: notify getppid and answer it with 42 (SYD_POOL_TEST_NULL=1)
     """
 
@@ -46,6 +47,7 @@ class RunConfig:
         "nproc_max",
         "rules",
         "run_id",
+        "signal_scope",
         "status_fd",
         "test_null",
         "timeout",
@@ -66,4 +68,5 @@ class RunConfig:
         self.log_level = WARN
         self.log_pretty = False
         self.run_id = ""
+        self.signal_scope = True
         self.test_null = False

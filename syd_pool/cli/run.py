@@ -16,6 +16,7 @@ from syd_pool.cli import environment, host
 from syd_pool.cli.config import FD_ANSWERS, RunConfig
 from syd_pool.cli.environment import number
 from syd_pool.cli.options import OPTIONS, Parser, Refused
+from syd_pool.linux.landlock import signal_scope
 from syd_pool.policy import Ruleset
 from syd_pool.policy.errors import BadRule
 
@@ -62,6 +63,7 @@ class Builder:
         config.log_level = environment.log_level(env)
         config.log_pretty = environment.log_pretty(env, config.log_fd)
         config.run_id = environment.run_id(env)
+        config.signal_scope = signal_scope() and env.get("SYD_POOL_TEST_NO_SIGNAL_SCOPE") != "1"
         config.test_null = env.get("SYD_POOL_TEST_NULL") == "1"
         for name, option in (("SYD_NPROC", "nproc"), ("SYD_NPROC_MAX", "nproc_max")):
             if env.get(name):

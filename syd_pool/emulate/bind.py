@@ -41,8 +41,7 @@ def bind_path(call: Call, own: int, raw: bytes, path: bytes) -> int:
         return -EADDRINUSE
     plain = b"/" not in path.rstrip(b"/")
     where = at.parent if plain else call.find(call, AT_FDCWD, b".", FOLLOW).fd
-    mask = call.umask()
-    call.valid()
+    mask = call.umask()  # asks valid()
     back = call.keep(raw_openat(AT_FDCWD, b".", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     os.umask(mask)
     os.fchdir(where)

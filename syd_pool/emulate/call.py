@@ -17,20 +17,28 @@ from syd_pool.linux.libc import AT_FDCWD
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # Call.int hides the type of that name
-    from collections.abc import Callable, Container
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from syd_pool.policy import Ruleset
+
+    class Ours(Protocol):
+        """Our processes (shm/control.py OwnPids)."""
+
+        def __contains__(self, pid: object, /) -> bool: ...
+        def family(self) -> tuple[builtins.int, builtins.int, builtins.int]: ...
+
 
 # flags of find() and entry()
 FOLLOW = 1  # follow a symbolic link in the last component
 EMPTY = 2  # an empty path means dirfd itself (AT_EMPTY_PATH)
+UNOPENED = 4  # entry(): the object need not be looked for; names.exists() asks where the answer matters
 
 
 class Found:
     """Where a path led.
 
-    fd      O_PATH descriptor of the object; -1 when it is missing (entry() only)
+    fd      O_PATH descriptor of the object; -1 when it is missing or was not looked for (entry() only)
     parent  O_PATH descriptor of the directory that holds it; -1 when find() had no need of it
     name    last component, bytes without a slash (b"" when the path is a directory by itself: "/", "..")
     path    absolute, link-free text for the rules; the caller's own /proc/TGID is /proc/self
@@ -76,7 +84,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
-    own_pids: Container[builtins.int]  # our processes, which do not exist for the caller
+    own_pids: Ours  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
 
@@ -114,7 +122,7 @@ class Call:
         raise NotImplementedError
 
     def umask(self) -> builtins.int:
-        """The caller's umask."""
+        """The caller's umask.  Asks valid() as well.  Raises Gone."""
         raise NotImplementedError
 
     def umask_with_room(self) -> builtins.int:
@@ -142,6 +150,10 @@ class Call:
 
     def note_chroot(self) -> None:
         """Hand the call to the tracer, which closes the file system to the whole run and answers 0.  Raises Gone."""
+        raise NotImplementedError
+
+    def note_traceme(self) -> None:
+        """Hand the call to the tracer, which answers PTRACE_TRACEME as it would end natively.  Raises Gone."""
         raise NotImplementedError
 
     def resume(self) -> None:
@@ -176,4 +188,4 @@ class Call:
         raise NotImplementedError
 
 
-__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "Call", "Found"]
+__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]

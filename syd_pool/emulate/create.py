@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from syd_pool.emulate.judge import act
-from syd_pool.linux.libc import fstatfs_type, raw_openat
+from syd_pool.linux.libc import AT_FDCWD, O_LARGEFILE, RESOLVE_NO_SYMLINKS, fstatfs_type, raw_openat, raw_openat2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,35 @@ def create(call: Call, at: Found, flags: int, mode: int) -> int | None:
         judge_filesystem(call, at.parent, path)
     how = flags & ~os.O_NOFOLLOW | _CREAT | _EXCL  # O_EXCL follows no link
     return _make(call, at.parent, at.name, how, mode)
+
+
+def may_create_at_once(call: Call, path: bytes, flags: int) -> bool:
+    """Is there nothing in the rules that could refuse to make the plain `path`?"""
+    rules = call.rules
+    verdicts = rules.verdicts
+    access = flags & _ACCMODE
+    if verdicts["stat"][path] or verdicts["create"][path] or "fs" in rules.enabled:
+        return False
+    if (access != _WRONLY and verdicts["read"][path]) or (access and verdicts["write"][path]):
+        return False
+    return "walk" not in rules.enabled or not rules.walk[path[: path.rfind(b"/")] or b"/"]
+
+
+def create_at_once(call: Call, path: bytes, flags: int, mode: int) -> int | None:
+    """Make what may_create_at_once() allows: a plain path that opens with RESOLVE_NO_SYMLINKS is the real path (I5).
+
+    Any -errno means that nothing was made; which one the caller should see is for create() to find out.
+    """
+    mask = call.umask_with_room()
+    call.begin_effect()
+    os.umask(mask)
+    how = flags & ~os.O_NOFOLLOW | _CREAT | _EXCL | _NOCTTY | os.O_CLOEXEC | O_LARGEFILE
+    fd = raw_openat2(AT_FDCWD, path, how, RESOLVE_NO_SYMLINKS, mode & 0o7777)
+    os.umask(0)
+    if fd < 0:
+        return fd
+    call.install(fd, flags & (os.O_CLOEXEC | _ACCMODE))
+    return None
 
 
 def create_nameless(call: Call, directory: int, flags: int, mode: int) -> int | None:

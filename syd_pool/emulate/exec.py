@@ -164,7 +164,7 @@ def _approve(call: Call, found: Found) -> os.stat_result:
         errno = ELOOP if S_ISLNK(status.st_mode) else EACCES
         raise OSError(errno, os.strerror(errno), path)
     if status.st_nlink == 0:
-        _refuse_memfd(call, path)
+        refuse_memfd(call, path)
     return status
 
 
@@ -194,7 +194,7 @@ def _judge_form(call: Call, path: bytes, form: int) -> None:
             raise OSError(EACCES, os.strerror(EACCES), path)
 
 
-def _refuse_memfd(call: Call, path: bytes) -> None:
+def refuse_memfd(call: Call, path: bytes) -> None:
     """A file made of memory has no path that a rule could name: refused unless it was opted into (E11)."""
     if path.startswith(b"/memfd:"):
         if not call.rules.option("trace/allow_unsafe_memfd"):

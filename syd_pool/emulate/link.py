@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from errno import EINVAL
 
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, UNOPENED
 from syd_pool.emulate.names import may_make, spot
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, raw_linkat
 
@@ -35,7 +35,7 @@ def _link(call: Call, olddir: int, old_address: int, newdir: int, new_address: i
     if verdicts["stat"][source.path]:
         call.judge("stat", source.path)
     new = call.string(new_address)
-    at = call.entry(call, newdir, new, 0)
+    at = call.entry(call, newdir, new, UNOPENED)
     refused = may_make(call, at, "create")
     if refused:
         return refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import umask
 
-from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.call import AT_FDCWD, UNOPENED
 from syd_pool.emulate.names import may_make, spot
 from syd_pool.linux.libc import raw_mkdirat
 
@@ -25,7 +25,7 @@ def mkdirat(call: Call) -> int:
 
 def _make(call: Call, dirfd: int, address: int, mode: int) -> int:
     path = call.string(address)
-    at = call.entry(call, dirfd, path, 0)
+    at = call.entry(call, dirfd, path, UNOPENED)
     refused = may_make(call, at, "mkdir")
     if refused:
         return refused

@@ -11,7 +11,7 @@ from errno import EINVAL, EPERM
 from os import umask
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 
-from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.call import AT_FDCWD, UNOPENED
 from syd_pool.emulate.names import may_make, spot
 from syd_pool.linux.libc import raw_mknodat
 
@@ -44,14 +44,13 @@ def _make(call: Call, dirfd: int, address: int, mode: int, device: int) -> int:
     if category is None:
         return -EPERM if S_IFMT(mode) == S_IFDIR else -EINVAL
     path = call.string(address)
-    at = call.entry(call, dirfd, path, 0)
+    at = call.entry(call, dirfd, path, UNOPENED)
     refused = may_make(call, at, category)
     if refused:
         return refused
     parent, name = spot(at, path)
     # The umask itself, not mode & ~umask: a default ACL of the parent replaces it (acl(5)).
-    mask = call.umask()
-    call.valid()
+    mask = call.umask()  # asks valid()
     umask(mask)
     call.begin_effect()
     result = raw_mknodat(parent, name, mode & 0xFFFF, device)  # umode_t is 16 bits wide

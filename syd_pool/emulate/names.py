@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from errno import EEXIST, ENOENT
 
+from syd_pool.emulate.paths import HOW_LINK
+from syd_pool.linux.libc import raw_openat2_how
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.emulate.call import Call, Found
@@ -28,7 +31,7 @@ def may_make(call: Call, at: Found, category: str) -> int:
     if verdicts["stat"][path]:
         call.judge("stat", path)
     if verdicts[category][path]:
-        if at.fd >= 0:
+        if exists(call, at):
             return -EEXIST
         call.judge(category, path)
     return 0
@@ -41,10 +44,19 @@ def may_remove(call: Call, at: Found, category: str) -> int:
     if verdicts["stat"][path]:
         call.judge("stat", path)
     if verdicts[category][path]:
-        if at.fd < 0:
+        if not exists(call, at):
             return -ENOENT
         call.judge(category, path)
     return 0
+
+
+def exists(call: Call, at: Found) -> bool:
+    """Is there anything at `at`?  Looked up now if entry() did not."""
+    if at.fd < 0 and at.parent >= 0:
+        fd = raw_openat2_how(at.parent, at.name, HOW_LINK)
+        if fd >= 0:
+            at.fd = call.keep(fd)
+    return at.fd >= 0
 
 
 def spot(at: Found, path: bytes) -> tuple[int, bytes]:

@@ -25,7 +25,7 @@ from fcntl import F_SETFL, fcntl
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
-from syd_pool.emulate.create import create, create_nameless, judge_filesystem
+from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
 from syd_pool.emulate.devices import TTY, is_quick, open_tty
 from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, is_own, pid_in, plain
 from syd_pool.emulate.quick import quick
@@ -136,6 +136,15 @@ def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: i
 
 
 def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
+    if plain[path] and not resolve:
+        # the hot way: at most one look and one creation; what it cannot answer is looked at again below
+        fd = -ENOENT if flags & O_EXCL else quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
+        if fd >= 0:
+            return _existing(call, fd, path, flags, mode)
+        if fd == -ENOENT and may_create_at_once(call, path, flags):
+            result = create_at_once(call, path, flags, mode)
+            if result is None or (result == -EEXIST and flags & O_EXCL):
+                return result
     how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | resolve << RESOLVE_SHIFT
     for _ in range(_MOST_RACES):
         found = call.entry(call, dirfd, path, how)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import ENOENT
 
-from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.call import AT_FDCWD, UNOPENED
 from syd_pool.emulate.names import may_make, spot
 from syd_pool.linux.libc import raw_symlinkat
 
@@ -28,7 +28,7 @@ def _make(call: Call, target_address: int, dirfd: int, address: int) -> int:
     if not target:
         return -ENOENT
     path = call.string(address)
-    at = call.entry(call, dirfd, path, 0)
+    at = call.entry(call, dirfd, path, UNOPENED)
     refused = may_make(call, at, "symlink")
     if refused:
         return refused

@@ -4,6 +4,7 @@ A row is (name, how, categories, handler, note):
   how       NOTIFY  a worker performs the call and answers
             TRACE   the tracee stops, a worker judges, the kernel performs it, a worker verifies (I5);
                     without ptrace the same handler answers CONTINUE, which races: see the note
+            NOTE    the kernel performs it, the tracer notes that it happened; native without ptrace
             UNBUILT takes a path but has no handler yet: refused with ENOSYS while one of its
                     categories is on
   categories  the row is in force while one of them is on; an empty tuple is always
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from syd_pool.policy import Ruleset
 
-NOTIFY, TRACE, UNBUILT = "notify", "trace", "unbuilt"
+NOTIFY, TRACE, NOTE, UNBUILT = "notify", "trace", "note", "unbuilt"
 
 _STAT = ("stat", "walk")
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
@@ -30,6 +31,16 @@ _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "e
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
 _NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat")
+_NICE = "with trace/allow_unsafe_nice, of the command's processes only"
+# Refused without an answer of ours unless the option is set (boundary/guards.py)
+LIFTED = {
+    **dict.fromkeys(
+        ("sched_setparam", "sched_setscheduler", "sched_setattr", "setpriority", "ioprio_set"),
+        "trace/allow_unsafe_nice",
+    ),
+    **dict.fromkeys(("migrate_pages", "move_pages"), "trace/allow_unsafe_mbind"),
+    "perf_event_open": "trace/allow_unsafe_perf",
+}
 _GET, _SET = ("read", "walk", "stat"), ("chattr", "walk", "stat")  # extended attributes
 
 Row = tuple[str, str, tuple[str, ...], str, str]
@@ -98,12 +109,27 @@ ROWS: tuple[Row, ...] = (
     ("execveat", TRACE, _EXEC, "exec:execveat", "without ptrace: judged and continued, racy"),
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
+    ("umask", NOTE, (), "", "nothing is judged; workers create under the caller's umask, which they remember"),
+    ("mmap", TRACE, ("exec",), "mapping:mmap", "PROT_EXEC of a file only; without ptrace: judged and continued, racy"),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
     ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
     ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
+    ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
+    ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
+    # about other processes only
+    ("sched_setaffinity", NOTIFY, (), "priority:by_pid", "of another process only: one of the command's"),
+    ("prlimit64", NOTIFY, (), "priority:prlimit64", "a limit of another process only: one of the command's"),
+    ("sched_setparam", NOTIFY, (), "priority:by_pid", _NICE),
+    ("sched_setscheduler", NOTIFY, (), "priority:by_pid", _NICE),
+    ("sched_setattr", NOTIFY, (), "priority:by_pid", _NICE),
+    ("setpriority", NOTIFY, (), "priority:setpriority", _NICE),
+    ("ioprio_set", NOTIFY, (), "priority:ioprio_set", _NICE),
+    ("migrate_pages", NOTIFY, (), "priority:by_pid", "with trace/allow_unsafe_mbind, of the command's processes only"),
+    ("move_pages", NOTIFY, (), "priority:by_pid", "with trace/allow_unsafe_mbind, of the command's processes only"),
+    ("perf_event_open", NOTIFY, (), "priority:perf_event_open", "with trace/allow_unsafe_perf, as above"),
     # paths without a handler yet
     ("getxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
     ("listxattrat", UNBUILT, _GET, "", "programs fall back to the older calls"),
@@ -126,6 +152,7 @@ CONTINUE: dict[str, str] = {
     "execveat": "only without ptrace, where the user chose the race",
     "chdir": "only without ptrace, where the user chose the race",
     "fchdir": "only without ptrace, where the user chose the race",
+    "mmap": "only without ptrace, where the user chose the race",
     "socketpair": "registers only; what is judged is a constant",
     "setuid": "registers only",
     "setgid": "registers only",
@@ -137,30 +164,50 @@ CONTINUE: dict[str, str] = {
     "setfsgid": "registers only",
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
+    "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
     "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
+
+# Where Landlock has no signal scope (before Linux 6.12) these keep signals inside the sandbox.
+_LATER = "a recycled number can only be a new worker's, whose loss costs no call"
+SIGNALS: tuple[Row, ...] = (
+    ("kill", NOTIFY, (), "signal:kill", "only where Landlock has no signal scope"),
+    ("tkill", NOTIFY, (), "signal:tkill", "only where Landlock has no signal scope"),
+    ("tgkill", NOTIFY, (), "signal:tgkill", "only where Landlock has no signal scope"),
+    ("rt_sigqueueinfo", NOTIFY, (), "signal:tkill", "only where Landlock has no signal scope"),
+    ("rt_tgsigqueueinfo", NOTIFY, (), "signal:tgkill", "only where Landlock has no signal scope"),
+    ("pidfd_send_signal", NOTIFY, (), "signal:pidfd_send_signal_", "only where Landlock has no signal scope"),
+)
+CONTINUE.update((row[0], f"registers only; {_LATER}") for row in SIGNALS)
+CONTINUE["pidfd_send_signal"] = "the pidfd is judged as we hold it, and no other of ours can be had"
+
+CONTINUE.update((row[0], f"registers only; {_LATER}") for row in ROWS if row[3].startswith("priority:"))
 
 # Calls after which the caller may have another identity (B7).  They are noted and continued.
 IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
             "setgroups", "capset", "prctl")  # fmt: skip
 
 
-def in_force(rules: Ruleset, identity: bool = True) -> Iterator[Row]:
+def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
     """The rows that the rules of a run put in force.
 
     identity: the command may change its identity (it starts with a capability), so set-id calls are noted.
+    scoped: Landlock keeps signals inside the sandbox (linux/landlock.py signal_scope), so they are native.
     """
     enabled = rules.enabled
-    guard = not rules.option("trace/allow_unsafe_magiclinks")
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
+        if name in LIFTED and not rules.option(LIFTED[name]):
+            continue
         if not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
             yield row
-        elif guard and how == NOTIFY and categories is _OPEN:
-            yield row  # magic links of other processes are guarded even with every category off
+        elif how == NOTIFY and categories is _OPEN:
+            yield row  # even with every category off: magic links of other processes, and what /proc has of ours
+    if not scoped:
+        yield from SIGNALS
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import EBUSY, EINVAL, ENOTEMPTY
 
-from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.call import AT_FDCWD, UNOPENED
 from syd_pool.emulate.names import may_remove, spot
 from syd_pool.linux.libc import AT_REMOVEDIR, raw_unlinkat
 
@@ -36,7 +36,7 @@ def unlinkat(call: Call) -> int:
 
 def _remove(call: Call, dirfd: int, address: int, category: str, flags: int) -> int:
     path = call.string(address)
-    at = call.entry(call, dirfd, path, 0)
+    at = call.entry(call, dirfd, path, UNOPENED)
     if flags and not at.name:
         if call.rules.verdicts["stat"][at.path]:
             call.judge("stat", at.path)

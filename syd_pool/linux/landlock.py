@@ -12,9 +12,25 @@ from struct import Struct
 from syd_pool.linux.libc import syscall
 
 LANDLOCK_ACCESS_FS_MAKE_SOCK = 1 << 9
+LANDLOCK_SCOPE_SIGNAL = 2
+_CREATE_RULESET_VERSION = 1
+_SCOPE_ABI = 6  # Linux 6.12
 LANDLOCK_RULE_PATH_BENEATH = 1
 _RULESET_ATTR = Struct("Q")  # handled_access_fs
 _PATH_BENEATH_ATTR = Struct("=Qi")  # allowed_access, parent_fd; the structure is packed
+
+
+def abi() -> int:
+    """The kernel's Landlock ABI, 0 without it."""
+    try:
+        return syscall("landlock_create_ruleset", 0, 0, _CREATE_RULESET_VERSION)
+    except OSError:
+        return 0
+
+
+def signal_scope() -> bool:
+    """Can Landlock keep signals inside a domain?"""
+    return abi() >= _SCOPE_ABI
 
 
 def restrict_this_thread(access: int, parent: int) -> None:

@@ -456,9 +456,9 @@ def pidfd_open_task(tid: int, tgid: int) -> int:
     return pidfd_open(tgid)
 
 
-def pidfd_send_signal(pidfd: int, sig: int) -> None:
-    """pidfd_send_signal(2).  Raises OSError."""
-    syscall("pidfd_send_signal", pidfd, sig)
+def pidfd_send_signal(pidfd: int, sig: int, info: int = 0) -> None:
+    """pidfd_send_signal(2); info: address of a siginfo_t, or 0.  Raises OSError."""
+    syscall("pidfd_send_signal", pidfd, sig, info)
 
 
 def tgkill(tgid: int, tid: int, sig: int) -> None:

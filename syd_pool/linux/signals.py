@@ -20,7 +20,7 @@ from _signal import (  # type: ignore[import-not-found]  # typeshed has no half 
 
 SIGHUP, SIGINT, SIGQUIT, SIGTRAP, SIGABRT, SIGBUS = 1, 2, 3, 5, 6, 7
 SIGKILL, SIGUSR1, SIGSEGV, SIGALRM, SIGTERM, SIGCHLD, SIGCONT = 9, 10, 11, 14, 15, 17, 18
-SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGSYS = 19, 20, 21, 22, 31
+SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGIO, SIGSYS = 19, 20, 21, 22, 29, 31
 
 ALL = (*range(1, 32), *range(34, 65))  # 32 and 33 are libc's own
 

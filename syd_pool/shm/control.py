@@ -55,6 +55,7 @@ H_LOG_DROPPED = 23  # log lines the tracer could not hand over
 # fourth: our processes that have no record
 H_KEEPER = 24  # pid
 H_MONITOR = 25  # pid, 0 while there is none
+H_ELDEST = 26  # pid of the command's first process, which is not ours
 
 # a record
 R_PID = 0
@@ -155,6 +156,10 @@ class OwnPids:
 
     def __init__(self, page: Ring) -> None:
         self._q = page.q
+
+    def family(self) -> tuple[int, int, int]:
+        """(keeper, tracer, eldest): whose children are whose tells our processes from the command's."""
+        return self._q[H_KEEPER], self._q[H_TRACER], self._q[H_ELDEST]
 
     def __contains__(self, pid: object) -> bool:
         q = self._q

@@ -45,6 +45,8 @@ EXEC_DONE = 3  # exec event: verify what was mapped
 CHDIR = 4  # seccomp stop of chdir or fchdir: judge
 CHDIR_DONE = 5  # syscall exit stop: verify the new directory
 CONTROL = 6
+MAP = 7  # seccomp stop of a mmap with PROT_EXEC of a file: judge
+MAP_DONE = 8  # its syscall exit stop: verify what can be executed
 
 # A slot: kind, run, index, policy position, tgid, exec generation, credential generation, flags,
 # then struct seccomp_notif (80 bytes), then one word of facts about the run.
@@ -55,6 +57,10 @@ S_NOTIF = S_HEAD.size  # 40
 SLOT_FIELDS = Struct("<IIQQIIII" + "QIIiIQ6Q" + "Q")
 S_FACTS = 120
 F_CHROOTED = 1  # the command has called chroot(2): no path is allowed any more
+# The upper half of the facts: how often any caller has called umask(2).  While it stands still, so does every
+# umask; 0 is the umask the run began with, UMASK_UNKNOWN that nobody looks.
+UMASK_SHIFT = 32
+UMASK_UNKNOWN = 0xFFFFFFFF
 assert SLOT.size == SLOT_FIELDS.size == SLOT_SIZE
 
 # worker memfd, 8-byte words of the header; the worker writes all of them
@@ -93,6 +99,7 @@ C_DESCRIPTOR = 5  # strict: a descriptor waits in the socket
 C_IDENTITY = 6  # the caller changes its identity with this call
 C_EXIT = 7  # action `exit`: errno
 C_CHROOT = 9  # the caller may chroot: the tracer notes it and answers
+C_TRACEME = 10  # the caller asks to be traced: the tracer remembers whom it told so, and answers
 C_READY = 8  # the worker is confined and takes slots
 
 BACKSTOP_MS = 100

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 import os
 from errno import EACCES
+from time import monotonic
 
 from syd_pool.boundary import keeper
 from syd_pool.linux.notify import NOTIF
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU
-from syd_pool.shm.ring import CHDIR, CHDIR_DONE, EXEC, EXEC_DONE
+from syd_pool.shm.ring import (
+    CHDIR,
+    CHDIR_DONE,
+    DESCRIPTOR,
+    EXEC,
+    EXEC_DONE,
+    HANDED,
+    MAP,
+    MAP_DONE,
+    W_DONE,
+    W_PHASE,
+)
 from syd_pool.tracer import ptrace, segvguard
 from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import submit
@@ -27,18 +39,21 @@ from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_STOP,
     PTRACE_EVENT_VFORK,
 )
-from syd_pool.tracer.tasks import adopt, executed, forget, subject
+from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from syd_pool.tracer.state import Run, Task
+    from syd_pool.tracer.state import Run, Task, Worker
 
 _GROUP_STOPS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _SYSCALL_STOP = SIGTRAP | 0x80
+_NR_MMAP = NR["mmap"]
+DONE = {EXEC_DONE: NR["execve"], CHDIR_DONE: NR["chdir"], MAP_DONE: _NR_MMAP}  # what is verified after which call
 # include/linux/errno.h: what a call returns that a signal interrupted, before the kernel turns it
 # into a restart or EINTR
 ERESTARTSYS = 512
 ERESTARTNOINTR = 513
+LONGEST_DELAY = 1.0  # seconds an execution waits for workers to close what they installed; it takes microseconds
 
 
 class Unexpected(Exception):
@@ -71,10 +86,12 @@ def on_status(run: Run, tid: int, status: int) -> None:
             ptrace.cont(tid)  # a new task's first stop, an INTERRUPT, or the end of a group stop
     elif event in (PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE):
         child = ptrace.event_message(tid)
+        parent = adopt(run, tid)
+        parent.alone = False
         if child in run.early_dead:
             run.early_dead.discard(child)
         elif child:
-            adopt(run, child, adopt(run, tid), event != PTRACE_EVENT_CLONE)
+            adopt(run, child, parent, event != PTRACE_EVENT_CLONE)
         ptrace.cont(tid)
     elif event == PTRACE_EVENT_EXEC:
         _on_exec(run, tid)
@@ -115,12 +132,16 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
 
 
 def _on_seccomp(run: Run, tid: int) -> None:
-    """execve, execveat, chdir or fchdir at entry: a worker judges, the tracee waits."""
+    """execve, execveat, chdir, fchdir or mmap at entry: a worker judges, the tracee waits.  umask: see its exit."""
     task = adopt(run, tid)
     entry = ptrace.syscall_entry(tid)
     if entry is None:
         return
     arch, nr, args = entry
+    if nr in run.noted:
+        task.noting = True
+        ptrace.cont_to_exit(tid)
+        return
     kind = run.traced.get(nr)
     if kind is None:
         raise Unexpected(f"seccomp stop of thread {tid} at system call {nr}")
@@ -140,15 +161,20 @@ def _on_exec(run: Run, tid: int) -> None:
 
 
 def _on_syscall_exit(run: Run, tid: int) -> None:
-    """chdir or fchdir has returned: verify where the caller is now, unless the kernel refused."""
+    """chdir, fchdir or mmap has returned: verify what has come of it, unless the kernel refused."""
     task = adopt(run, tid)
+    if task.noting:
+        task.noting = False
+        note_umask(run)
+        ptrace.cont(tid)
+        return
     result = ptrace.result(tid)
     if result is None:
         return
     if result < 0:
         ptrace.cont(tid)
     else:
-        _verify(run, task, CHDIR_DONE)
+        _verify(run, task, MAP_DONE if ptrace.number(tid) == _NR_MMAP else CHDIR_DONE)
 
 
 def _verify(run: Run, task: Task, kind: int) -> None:
@@ -167,7 +193,7 @@ def on_verdict(
         return
     task.held = 0
     tid = task.tid
-    if kind in (EXEC, CHDIR):
+    if kind in (EXEC, CHDIR, MAP):
         if kind == EXEC and run.suspended and not errno:
             errno = segvguard.refusal(run, task, words)
         if errno:
@@ -176,13 +202,41 @@ def on_verdict(
             return
         task.expected = words
         if kind == EXEC:
+            _execute(run, task, 0.0)
+        elif kind == MAP and task.alone:  # nobody can exchange its descriptor meanwhile
             ptrace.cont(tid)
         else:
             ptrace.cont_to_exit(tid)
     elif errno:
         # what happened cannot be undone: it must not run on
-        kill_caller(run, task.tgid, task.tid, NR["execve" if kind == EXEC_DONE else "chdir"], why)
+        kill_caller(run, task.tgid, task.tid, DONE[kind], why)
     else:
         if kind == EXEC_DONE:
             task.program = task.expected[0], task.expected[1]
         ptrace.cont(tid)
+
+
+def _execute(run: Run, task: Task, until: float) -> None:
+    """Let the kernel execute, unless a worker still has open for writing what it has just handed out.
+
+    A program that its caller has written and closed would be busy for a moment (ETXTBSY), which it never is natively.
+    until: CLOCK_MONOTONIC seconds, when waiting ends whatever a worker says; 0.0 at the first look
+    """
+    if any(_is_installing(worker) for worker in run.workers.values()) and (not until or monotonic() < until):
+        run.delayed.append((task, until or monotonic() + LONGEST_DELAY))
+    else:
+        ptrace.cont(task.tid)
+
+
+def retry_delayed(run: Run) -> None:
+    """Executions that waited for a worker to close its side of a descriptor: look again."""
+    waiting, run.delayed = run.delayed, []
+    for task, until in waiting:
+        if run.tasks.get(task.tid) is task:
+            _execute(run, task, until)
+
+
+def _is_installing(worker: Worker) -> bool:
+    """Does the call in hand hand out a descriptor?  It is closed before W_DONE (two-step: before the answer)."""
+    phase = worker.page.q[W_PHASE]
+    return phase & (DESCRIPTOR | HANDED) != 0 and phase >> 8 >= worker.page.q[W_DONE]

@@ -8,7 +8,7 @@ spawn_worker --> STARTING --C_READY--> READY <--C_MAY_BLOCK / C_UNBLOCKED--> BLO
 from __future__ import annotations
 
 import os
-from errno import EINTR, EIO
+from errno import EINTR, EIO, EPERM
 from time import monotonic_ns
 
 from syd_pool.emulate.resume import send_continue
@@ -26,6 +26,7 @@ from syd_pool.shm.ring import (
     C_INTERRUPTED,
     C_MAY_BLOCK,
     C_READY,
+    C_TRACEME,
     C_UNBLOCKED,
     C_VERDICT,
     COMPLETION,
@@ -50,14 +51,14 @@ from syd_pool.shm.ring import (
 )
 from syd_pool.tracer import events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
-from syd_pool.tracer.ledger import balance, listener_of, slot_of, valid, waiting_for
+from syd_pool.tracer.ledger import balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
 from syd_pool.tracer.tasks import adopt, note_identity
 from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_CHROOT = NR["chroot"]
+_CHROOT, _PTRACE = NR["chroot"], NR["ptrace"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -231,6 +232,12 @@ def find_omission(run: Run) -> None:
                 break
 
 
+def _settle(worker: Worker, index: int) -> None:
+    """The tracer itself answers this call of the worker's."""
+    worker.settled = index
+    worker.others += 1
+
+
 def _on_ready(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     if worker.open:
         c.change(run.control, worker.index, c.READY, monotonic_ns())
@@ -260,6 +267,7 @@ def _on_may_block(run: Run, worker: Worker, index: int, errno: int, words: list[
     run.control.q[c.H_BLOCKED] += 1
     first, worker.skip = max(index + 1, worker.skip), worker.head
     for untaken in range(first, worker.head):
+        worker.others += is_notification(worker, untaken)
         again(run, worker, untaken, 0)
     worker.request.q[Q_SKIP] = worker.head
     worker.request.q[Q_ACK] = words[0]
@@ -289,7 +297,7 @@ def _on_interrupted(run: Run, worker: Worker, index: int, errno: int, words: lis
     stopped = run.ptrace and ptrace.interrupt(tid)
     if stopped and (task := run.tasks.get(tid)) is not None:
         task.interrupted = True
-    worker.settled = index
+    _settle(worker, index)
     answer_error(run, listener_of(run, run_id), notification, events.ERESTARTSYS if stopped else EINTR)
     _on_unblocked(run, worker, index, errno, words)
 
@@ -310,7 +318,7 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
         if claimed != notification or not _installable(fd):
             raise Lie("handed over a descriptor for a call that is not its own")
         listener = listener_of(run, run_id)
-        worker.settled = index
+        _settle(worker, index)
         try:
             flags = notify.SECCOMP_ADDFD_FLAG_SEND
             _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags))
@@ -332,7 +340,7 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
     note_identity(run, adopt(run, tid))
-    worker.settled = index
+    _settle(worker, index)
     _close(run, lambda: send_continue(listener_of(run, run_id), notification, nr))
 
 
@@ -342,8 +350,22 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
     if nr != _CHROOT:
         raise Lie(f"has system call {nr} answered as chroot")
     run.facts |= F_CHROOTED
-    worker.settled = index
+    _settle(worker, index)
     answer_value(run, listener_of(run, run_id), notification, 0)
+
+
+def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """PTRACE_TRACEME: never performed, we are the tracer; 0, and EPERM to a thread that was told so already."""
+    _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
+    if nr != _PTRACE:
+        raise Lie(f"has system call {nr} answered as ptrace")
+    _settle(worker, index)
+    task, listener = adopt(run, tid), listener_of(run, run_id)
+    if task.traceme:
+        answer_error(run, listener, notification, EPERM)
+    else:
+        task.traceme = True
+        answer_value(run, listener, notification, 0)
 
 
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -360,5 +382,6 @@ _ON = {
     C_DESCRIPTOR: _on_descriptor,
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
+    C_TRACEME: _on_traceme,
     C_EXIT: _on_exit,
 }

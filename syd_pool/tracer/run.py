@@ -23,13 +23,13 @@ from time import monotonic
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, spawn, worker_filter
-from syd_pool.emulate.table import NOTIFY, TRACE, in_force
+from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force
 from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, W_ANSWERED, W_GONE, W_READY, count_of
+from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
 from syd_pool.tracer import deaths, dispatch, events, ledger, pool, ptrace, status, watch
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
@@ -50,7 +50,7 @@ FAREWELL_MS = 1000
 MOST_SWEPT = 64  # tracees up to which one waitpid(-1), which walks them all, is cheaper than two more by pid
 TICK = 0.5  # seconds between two looks at the monitor and the CPUs we may use
 
-_TRACED = {"execve": EXEC, "execveat": EXEC, "chdir": CHDIR, "fchdir": CHDIR}
+_TRACED = {"execve": EXEC, "execveat": EXEC, "chdir": CHDIR, "fchdir": CHDIR, "mmap": MAP}
 
 
 def run(config: RunConfig) -> int:
@@ -119,7 +119,7 @@ def _start(this: Run) -> None:
     pid = os.fork()
     if pid == 0:
         spawn.child(prepared)
-    this.eldest = pid
+    this.eldest = this.control.q[c.H_ELDEST] = pid
     this.eldest_pidfd = os.pidfd_open(pid)
     adopt(this, pid)
     if this.ptrace and not ptrace.seize(pid):
@@ -128,7 +128,7 @@ def _start(this: Run) -> None:
     status.report(config.status_fd, "started", pid=pid)
     # while the child loads its filters
     this.signals = libc.signalfd([SIGCHLD, SIGTERM, SIGHUP, SIGALRM])
-    this.handlers = handlers(config.rules, identity, config.test_null)
+    this.handlers = handlers(config.rules, identity, config.signal_scope, config.test_null)
     this.confine = worker_filter.confinement(not config.rules.option("trace/allow_unsafe_nocookie"))
     gc.freeze()
     for _ in range(this.control.q[c.H_NPROC]):
@@ -209,10 +209,13 @@ def _create(config: RunConfig) -> Run:
     this.log_out, this.log_in = datagram_pair()
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
-    rows = list(in_force(rules, _may_change_identity()))
-    this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or not this.ptrace)
+    rows = list(in_force(rules, _may_change_identity(), config.signal_scope))
+    this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or (row[1] == TRACE and not this.ptrace))
     if this.ptrace:
+        this.noted = frozenset(NR[row[0]] for row in rows if row[1] == NOTE)
         this.traced = {NR[row[0]]: _TRACED[row[0]] for row in rows if row[1] == TRACE}
+    else:
+        this.facts = UMASK_UNKNOWN << UMASK_SHIFT
     if config.timeout is not None:
         this.deadline = monotonic() + config.timeout
     this.poller = select.poll()
@@ -244,7 +247,7 @@ def _loop(this: Run) -> None:
     poll, receive = this.poller.poll, dispatch.receive
     while not this.ended:
         # what waits for room has nobody who rings: look again soon
-        for fd, what in poll(1 if this.capped or this.backlog else None):
+        for fd, what in poll(1 if this.capped or this.backlog or this.delayed else None):
             if fd in listeners:
                 if what & POLLIN:
                     receive(this, fd)
@@ -262,6 +265,8 @@ def _loop(this: Run) -> None:
             dispatch.uncap(this)
         if this.backlog:
             dispatch.flush_backlog(this)
+        if this.delayed:
+            events.retry_delayed(this)
 
 
 def _set_alarm(this: Run) -> None:

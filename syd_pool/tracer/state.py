@@ -41,10 +41,26 @@ class Task:
     expected   what was approved at a seccomp stop: (dev, ino, dev, ino), checked after the kernel acted
     interrupted  its blocking call was answered -ERESTARTSYS: the kernel decides at the next signal
     program    (device, inode) of what it executes; (0, 0) until an execution of it or of a parent was verified
+    noting     it is in a call of the table's NOTE rows
     held       kind of the slot it waits for in a ptrace stop, or 0
+    alone      it has executed and neither forked nor cloned since: nobody shares its memory or descriptors
+    traceme    it has asked to be traced (PTRACE_TRACEME) and was told that it is
     """
 
-    __slots__ = ("cred_gen", "exec_gen", "expected", "guessed", "held", "interrupted", "program", "tgid", "tid")
+    __slots__ = (
+        "alone",
+        "cred_gen",
+        "exec_gen",
+        "expected",
+        "guessed",
+        "held",
+        "interrupted",
+        "noting",
+        "program",
+        "tgid",
+        "tid",
+        "traceme",
+    )
 
     def __init__(self, tid: int, tgid: int, exec_gen: int = 0, cred_gen: int = 0) -> None:
         self.tid = tid
@@ -54,8 +70,11 @@ class Task:
         self.guessed = False
         self.expected: tuple[int, ...] = (0, 0, 0, 0)
         self.program = (0, 0)
+        self.noting = False
         self.held = 0
         self.interrupted = False
+        self.alone = False
+        self.traceme = False
 
 
 class Worker:
@@ -64,6 +83,7 @@ class Worker:
     head    slots written; read: completions read; open: takes new slots
     blocked number of its `may block` announcement, 0 if none; block_index: that call's slot
     runs    runs whose listener it was given
+    others  slots that are not its to close: judgements, calls that the tracer answered or dispatched elsewhere
     """
 
     __slots__ = (
@@ -76,6 +96,7 @@ class Worker:
         "index",
         "lied",
         "open",
+        "others",
         "page",
         "pid",
         "read",
@@ -99,6 +120,7 @@ class Worker:
         self.pid = 0
         self.record = 0  # where its record begins in the control page
         self.head = request.q[Q_HEAD]
+        self.others = self.head
         self.read = 0
         self.open = True
         self.blocked = 0
@@ -149,6 +171,7 @@ class Run:
         self.buffer = bytearray(NOTIF_SIZE)
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
+        self.delayed: list[tuple[Task, float]] = []  # executions that wait for workers to close descriptors; until when
         self.innocent: set[int] = set()  # thread groups that die for a fault of ours: no crash of their program
         self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
@@ -163,6 +186,8 @@ class Run:
         self.capped = False
         self.position = 0
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
+        self.umask_gen = 0  # its upper half
+        self.died: set[int] = set()  # thread ids that ended under this umask_gen: a new one may not meet the old's
         self.exec_counter = 0
         self.cred_counter = 0
 
@@ -180,6 +205,7 @@ class Run:
         self.deadline = 0.0
 
         self.notified: frozenset[int] = frozenset()  # numbers the filter notifies
+        self.noted: frozenset[int] = frozenset()  # numbers that stop, and are only noted
         self.traced: dict[int, int] = {}  # numbers the filter traces -> kind of slot
         self.handlers: dict[int, Callable[..., int | None]] = {}
         self.confine: Callable[[], None] | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from syd_pool.shm.ring import UMASK_SHIFT, UMASK_UNKNOWN
 from syd_pool.tracer.state import Run, Task
 
+_FACTS = (1 << UMASK_SHIFT) - 1
 MOST_UNSEEN = 256
 
 
@@ -38,6 +40,8 @@ def adopt(run: Run, tid: int, parent: Task | None = None, leads: bool = False) -
     """
     task = run.tasks.get(tid)
     if task is None:
+        if tid in run.died:
+            note_umask(run)
         run.exec_counter += 1  # a recycled thread id never meets what a worker cached of the old one
         task = run.tasks[tid] = Task(tid, tid if leads else tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
         task.cred_gen, task.guessed = run.cred_counter & 0xFFFFFFFF, True
@@ -55,6 +59,13 @@ def note_identity(run: Run, task: Task) -> None:
         changed.cred_gen, changed.guessed = run.cred_counter & 0xFFFFFFFF, False
 
 
+def note_umask(run: Run) -> None:
+    """Somebody has changed a umask: what workers remember of any is stale from the next slot on."""
+    run.umask_gen = (run.umask_gen + 1) % UMASK_UNKNOWN or 1  # 0 was the first one
+    run.facts = run.facts & _FACTS | run.umask_gen << UMASK_SHIFT
+    run.died.clear()
+
+
 def executed(run: Run, tid: int, old_tid: int) -> Task:
     """exec: the calling thread has become the leader, its siblings are gone, the memory is new.
 
@@ -62,9 +73,13 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     """
     caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
     task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
+    task.alone = run.ptrace  # begin_new_exec() of fs/exec.c
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
+        if caller is not run.tasks.get(tid) and run.umask_gen:
+            note_umask(run)  # it has another thread's id now, and may have had a umask of its own
+        task.traceme = caller.traceme
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task
@@ -76,6 +91,10 @@ def forget(run: Run, tid: int) -> None:
     task = run.tasks.pop(tid, None)
     if run.ptrace and task is not None and task.guessed:
         run.early_dead.add(tid)
+    if run.umask_gen:
+        run.died.add(tid)
+    if task is not None and task.noting:
+        note_umask(run)  # others may share what it changed (CLONE_FS)
     run.innocent.discard(tid)
     if task is not None and task.held:
         for key, held in list(run.held.items()):

@@ -36,6 +36,7 @@ from syd_pool.shm.ring import (
     C_IDENTITY,
     C_INTERRUPTED,
     C_MAY_BLOCK,
+    C_TRACEME,
     C_UNBLOCKED,
     COMPLETION,
     COMPLETION_SIZE,
@@ -46,6 +47,8 @@ from syd_pool.shm.ring import (
     HEADER,
     Q_READ,
     TAKEN,
+    UMASK_SHIFT,
+    UMASK_UNKNOWN,
     W_ANSWERED,
     W_BLOCKS,
     W_COMPLETED,
@@ -82,6 +85,8 @@ class Caller(Call):
         "announced",
         "answered",
         "borrowed",
+        "execs_wait",
+        "facts",
         "gone",
         "handed_over",
         "index",
@@ -91,6 +96,8 @@ class Caller(Call):
         "phase",
         "requests",
         "response",
+        "umask_gen",
+        "umasks",
         "words",
     )
 
@@ -109,6 +116,10 @@ class Caller(Call):
         self.handed_over = False
         self.panicked = False
         self.answered = self.gone = 0
+        self.facts = 0  # of the slot in hand
+        self.execs_wait = False  # executions wait until what we installed is closed here (tracer/events.py)
+        self.umask_gen = 0  # under which `umasks` were read, by thread; generation 0 knows one for all
+        self.umasks: dict[int, int] = {}
         self.id = self.tid = self.tgid = self.nr = 0
         self.index = 0  # of the slot in hand
         self.phase = TAKEN  # EFFECT once the call in hand has announced one
@@ -128,24 +139,32 @@ class Caller(Call):
                 raise Gone from None
 
     def umask(self) -> int:
-        text = self._status()
-        at = text.index(b"\nUmask:\t") + 8
-        return int(text[at : text.index(b"\n", at)], 8)
+        gen = self.facts >> UMASK_SHIFT
+        if gen != self.umask_gen or gen == UMASK_UNKNOWN:
+            self.umasks.clear()
+            self.umask_gen = gen
+        mask = self.umasks.get(self.tid if gen else 0)
+        if mask is None:
+            mask = self.umasks[self.tid] = self._read_umask()
+        else:
+            self.valid()
+        return mask
 
     def umask_with_room(self) -> int:
-        text = self._status()
-        at = text.index(b"\nFDSize:\t") + 9
+        # Its size is how many descriptors there are, since Linux 6.2; 0 before that (proc_pid_fd(5))
+        fds = b"/proc/%d/fd" % self.tid
         limit = soft_limit(self.tid, RLIMIT_NOFILE)
-        # A table that is smaller than the limit has room for sure; else the descriptors are counted.
-        if limit <= int(text[at : text.index(b"\n", at)]) and len(os.listdir(b"/proc/%d/fd" % self.tid)) >= limit:
-            raise OSError(EMFILE, "descriptors")
-        at = text.index(b"\nUmask:\t") + 8
-        return int(text[at : text.index(b"\n", at)], 8)
+        try:
+            if limit <= (os.stat(fds).st_size or len(os.listdir(fds))):
+                raise OSError(EMFILE, "descriptors")
+        except FileNotFoundError:
+            raise Gone from None
+        return self.umask()
 
-    def _status(self) -> bytes:
-        """The beginning of proc_pid_status(5) of the caller.
+    def _read_umask(self) -> int:
+        """From the beginning of proc_pid_status(5) of the caller.
 
-        Its first line is the name the caller gave itself: look for other fields behind a line end only.
+        Its first line is the name the caller gave itself: look behind a line end only.
         """
         fd = os.open(b"/proc/%d/status" % self.tid, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -153,7 +172,8 @@ class Caller(Call):
         finally:
             os.close(fd)
         self.valid()
-        return text
+        at = text.index(b"\nUmask:\t") + 8
+        return int(text[at : text.index(b"\n", at)], 8)
 
     def own_fd(self, fd: int) -> int:
         if fd < 0:
@@ -179,6 +199,12 @@ class Caller(Call):
         self._complete(C_CHROOT, 0)
         raise Gone
 
+    def note_traceme(self) -> None:
+        # The tracer answers: what a thread was told before is known to it alone.
+        self.handed_over = True
+        self._complete(C_TRACEME, 0)
+        raise Gone
+
     # --- announcing and answering ------------------------------------------------------------------
 
     def begin_effect(self) -> None:
@@ -201,8 +227,6 @@ class Caller(Call):
 
     def close_kept(self) -> None:
         """Close what the call held.  Called after the answer: off the caller's time."""
-        if self.borrowed:
-            self.give_back()
         for fd in self.kept:
             os.close(fd)
         self.kept.clear()
@@ -241,7 +265,7 @@ class Caller(Call):
             self.keep(fd)
         phase = self.index << 8 | self.phase
         words = self.words
-        if self._answers == SEND and not writable:
+        if self._answers == SEND and (self.execs_wait or not writable):
             # Every signal is blocked in a worker: an interrupted ADDFD+SEND would return 0 to the caller.
             words[W_PHASE] = phase | DESCRIPTOR
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)

@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 from errno import ELOOP, ENOENT
 
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, Found
+from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, UNOPENED, Found
 from syd_pool.emulate.paths import HOW_DIRECTORY, HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, plain, shown, simple
 from syd_pool.linux.libc import raw_openat2_how
 from syd_pool.worker.scoped import entry_within, find_within
@@ -48,7 +48,8 @@ def find(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
             at, base = anchor(call, dirfd)
             text = base + b"/" + path if base != b"/" else b"/" + path
         else:
-            return Walk(call, *start(call, dirfd, path), path).find(flags)
+            found = _own_proc(call, path, flags) if path.startswith(_SELF) else None
+            return found or Walk(call, *start(call, dirfd, path), path).find(flags)
         if at == AT_FDCWD or in_proc(text) is None:
             fd = raw_openat2_how(at, path, HOW_FOLLOW if flags else HOW_LINK)
             if fd >= 0:
@@ -68,12 +69,32 @@ def find(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     return find(call, dirfd, path, flags & FOLLOW)
 
 
+_SELF = b"/proc/self/"
+
+
+def _own_proc(call: Call, path: bytes, follow: int) -> Found | None:
+    """A name below /proc/self that has no link on its way, by far the most frequent of those; else None.
+
+    A link at the end is held without FOLLOW.  The handlers ask valid() before they use what is held.
+    """
+    rest = path[len(_SELF) :]
+    if not simple[rest] or in_proc(path) != path[5:]:
+        return None
+    fd = raw_openat2_how(AT_FDCWD, b"/proc/%d/%b" % (call.tgid, rest), HOW_FOLLOW if follow else HOW_LINK)
+    if fd < 0:
+        return None
+    call.keep(fd)
+    cut = path.rfind(b"/")
+    judge_way(call, path[:cut])
+    return Found(fd, -1, path[cut + 1 :], path)
+
+
 def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     """The directory that `path` names an entry of, held, and the object if there is one.
 
     Raises OSError as the kernel would.  That the last component cannot be opened is no error: it is
     missing, and if it is more than that (too long a name, no search permission), the kernel tells who
-    uses the name.
+    uses the name.  With UNOPENED nobody may have tried.
     """
     if not path:
         raise OSError(ENOENT, os.strerror(ENOENT))
@@ -85,6 +106,9 @@ def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
         parent = raw_openat2_how(AT_FDCWD, path[:cut] or b"/", HOW_DIRECTORY)
         if parent >= 0:
             call.keep(parent)
+            if flags & UNOPENED:
+                judge_way(call, path[:cut])
+                return Found(-1, parent, name, path)
             fd = raw_openat2_how(parent, name, HOW_FOLLOW if flags else HOW_LINK)
             if fd != -ELOOP:
                 judge_way(call, path[:cut])

@@ -20,7 +20,7 @@ import sys
 from errno import EACCES, EIO, ENOENT, ENOSYS
 from fcntl import ioctl
 
-from syd_pool.emulate.table import IDENTITY, in_force
+from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
 from syd_pool.linux.libc import close_all_but, die_with_parent, set_name
 from syd_pool.linux.notify import (
     AUDIT_ARCH_X86_64,
@@ -38,7 +38,10 @@ from syd_pool.shm.ring import (
     CHDIR_DONE,
     EXEC,
     EXEC_DONE,
+    F_CHROOTED,
     HEADER,
+    MAP,
+    MAP_DONE,
     NOTIFY,
     Q_ACK,
     Q_HEAD,
@@ -115,13 +118,13 @@ class Birth:
     confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
 
 
-def handlers(rules: Ruleset, identity: bool, null: bool) -> dict[int, Handler]:
+def handlers(rules: Ruleset, identity: bool, scoped: bool, null: bool) -> dict[int, Handler]:
     """Number to function for every row in force; imports the families that are needed and no other.
 
     Called by the tracer before it forks, so that the imports are paid once.
     """
     table: dict[int, Handler] = {}
-    for name, _, _, where, _ in in_force(rules, identity):
+    for name, _, _, where, _ in in_force(rules, identity, scoped):
         if where:
             module, function = where.split(":")
             family = __import__("syd_pool.emulate." + module, fromlist=[function])
@@ -160,12 +163,14 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
         keep.add(birth.log.fileno())
     close_all_but(keep)
     os.chdir("/")
-    os.umask(0)
+    umask = os.umask(0)
     page = Ring(birth.page, WORKER_SIZE, True)
     request = Ring(birth.request, REQUEST_SIZE, False)
     os.close(birth.page)
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller.umasks = {0: umask}
+    caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules = birth.rules
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
@@ -198,7 +203,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     head, slots = request.q, request.b
     words, bell = caller.words, birth.bell
     table, listeners = birth.handlers, {0: -1}
-    unpack = SLOT_FIELDS.unpack
+    unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
     while True:
@@ -210,11 +215,9 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 os.eventfd_read(bell)
             words[W_SLEEP] = 0
             continue
-        at = HEADER + taken % SLOTS * SLOT_SIZE
-        slot = bytes(slots[at : at + SLOT_SIZE])  # once: what is judged is what was copied
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch, _, *args, facts = unpack(
-            slot
-        )
+        # read once: what is judged is what was copied
+        slot = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)
+        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
@@ -225,9 +228,10 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         caller.listener = listeners[run_id]
         caller.id = notification
         caller.tid, caller.tgid = tid, tgid
-        caller.nr, caller.args = nr, tuple(args)
+        caller.nr, caller.args = nr, slot[14:20]
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
-        if facts and not caller.rules.chrooted:  # F_CHROOTED, the only one; it never goes away again
+        caller.facts = facts = slot[20]
+        if facts & F_CHROOTED and not caller.rules.chrooted:  # it never goes away again
             caller.rules.cut_off()
         if kind == NOTIFY:
             try:
@@ -261,8 +265,10 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 raise
         else:
             _judge_stop(caller, kind, cred_gen)
+        if caller.borrowed:
+            caller.give_back()  # before W_DONE: executions wait for it
         words[W_DONE] = taken
-        if caller.kept or caller.borrowed:
+        if caller.kept:
             caller.close_kept()
         if caller.panicked:
             os.abort()
@@ -286,7 +292,7 @@ def _answer_error(caller: Caller, error: OSError) -> None:
 
 def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     """Run a handler with the identity of a caller that has changed its own (B7)."""
-    if caller.nr in _IDENTITY:  # they are noted, not performed by us
+    if caller.nr in _AS_WE_ARE:
         return handler(caller)
     identity = creds.of_task(caller.tid, caller.nr in _REAL_IDS)
     shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
@@ -309,7 +315,8 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
 
 _CONNECT = NR["connect"]
 _REAL_IDS = (NR["access"], NR["faccessat"], NR["faccessat2"])
-_IDENTITY = tuple(NR[name] for name in IDENTITY)
+# Noted, not performed by us; or judged by what the caller may, since whom we may signal goes by other ids (kill(2))
+_AS_WE_ARE = tuple(NR[name] for name in (*IDENTITY, *(row[0] for row in SIGNALS)))
 
 
 def _open_run(caller: Caller, run_id: int) -> int:
@@ -370,9 +377,23 @@ def _chdir_exit(caller: Caller) -> Verdict:
     return (0 if verify_chdir(caller, (caller.args[0], caller.args[1])) else EACCES), (0, 0, 0, 0)
 
 
+def _map_entry(caller: Caller) -> Verdict:
+    from syd_pool.emulate.mapping import judge_mapping
+
+    return judge_mapping(caller), (0, 0, 0, 0)
+
+
+def _map_exit(caller: Caller) -> Verdict:
+    from syd_pool.emulate.mapping import verify_mapping
+
+    return (0 if verify_mapping(caller) else EACCES), (0, 0, 0, 0)
+
+
 _STOPS: dict[int, Callable[[Caller], Verdict]] = {
     EXEC: _exec_entry,
     EXEC_DONE: _exec_event,
     CHDIR: _chdir_entry,
     CHDIR_DONE: _chdir_exit,
+    MAP: _map_entry,
+    MAP_DONE: _map_exit,
 }

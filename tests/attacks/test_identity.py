@@ -71,6 +71,20 @@ def test_b1_recycled_pids(runner: Runner, arena: Arena, seconds: float) -> None:
             assert outcome.number("recycled") > 0, f"no pid was ever recycled: {outcome.out}"
 
 
+@pytest.mark.parametrize("ptrace", [True, False])
+def test_umask_of_whoever_creates(runner: Runner, arena: Arena, ptrace: bool) -> None:
+    """B1, B3: files get the umask of the process that makes them, also when it is shared (CLONE_FS), its pid is used
+    again, or workers remember another."""
+    rules = [*arena.rules(), *(() if ptrace else ("trace/allow_unsafe_ptrace:1",))]
+    inner = [runner.payload("umasks"), str(arena.box), "150"]
+    assert runner.native(inner).out == "made 1502\nwrong 0\n"
+    if runner.identity.uid is None:
+        boxed = runner.native(small_pid_space(runner, inner, rules), 60)
+    else:
+        boxed = runner.boxed(inner, rules)
+    assert (boxed.status, boxed.out) == (0, "made 1502\nwrong 0\n"), boxed.err
+
+
 def runner_as_root(runner: Runner) -> Runner:
     """The same payloads, started as root (who may make the namespace)."""
     return Runner(Identity("root"), runner.payload)

@@ -173,6 +173,9 @@ class Tracked:
         self.held: dict[tuple[int, int], Task] = {}
         self.exec_counter = self.cred_counter = 0
         self.ptrace = True
+        self.umask_gen = 0
+        self.died: set[int] = set()
+        self.early_dead: set[int] = set()
 
 
 def test_a_verdict_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from syd_pool.boundary import keeper, spawn
+from syd_pool.cli.config import RunConfig
 from syd_pool.linux import libc
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -349,10 +350,28 @@ print(failure.step, failure.errno)
     assert not proof.exists()
 
 
-def test_without_landlock_scopes_it_is_refused_clearly(monkeypatch) -> None:
-    monkeypatch.setattr(spawn, "landlock_abi", lambda: 4)
-    with pytest.raises(spawn.SetupFailed, match="Landlock ABI 6"):
-        run(["true"])
+def test_without_a_landlock_scope_the_command_starts(monkeypatch) -> None:
+    """Linux before 6.12: no domain is made, the handlers keep signals inside."""
+    monkeypatch.setattr(RunConfig, "__init__", _unscoped(RunConfig.__init__))
+    monkeypatch.setattr(libc, "syscall", _without_landlock(libc.syscall))
+    assert run(["true"])[2] is None
+
+
+def _unscoped(init):
+    def changed(config, *args) -> None:
+        init(config, *args)
+        config.signal_scope = False
+
+    return changed
+
+
+def _without_landlock(syscall):
+    def changed(name: str, *args: int) -> int:
+        if name.startswith("landlock"):
+            raise OSError(errno.ENOSYS, name)
+        return int(syscall(name, *args))
+
+    return changed
 
 
 # --- interpreters --------------------------------------------------------------------------------

@@ -179,8 +179,9 @@ def effects_of(owner: Any, name: str) -> None:
     """Count what the function does by the last component's number: /dir/vN."""
     inner = getattr(owner, name)
 
-    def outer(directory: int, last: bytes, *rest: Any) -> Any:
-        result = inner(directory, last, *rest)
+    def outer(directory: int, path: bytes, *rest: Any) -> Any:
+        result = inner(directory, path, *rest)
+        last = path[path.rfind(b"/") + 1 :]
         if last[:1] == b"v" and last[1:].isdigit() and result >= 0:
             words[EFFECTS + int(last[1:])] += 1
         return result
@@ -208,7 +209,7 @@ def plan() -> None:
 
     run.handlers = handlers
     effects_of(mkdir, "raw_mkdirat")
-    effects_of(create, "raw_openat")
+    effects_of(create, "raw_openat2")
     effects_of(rename, "raw_renameat2")
     around(Caller, "string", here("read-before"), here("read-after"))
     for owner, name in ((lookup, "find"), (lookup, "entry"), (opening, "quick")):
@@ -217,7 +218,7 @@ def plan() -> None:
         around(owner, name, None, here("judged"))
     around(Caller, "valid", None, here("valid"))
     around(Caller, "begin_effect", here("begin-before"), here("begin-after"))
-    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat"), (rename, "raw_renameat2")):
+    for owner, name in ((mkdir, "raw_mkdirat"), (create, "raw_openat2"), (rename, "raw_renameat2")):
         around(owner, name, None, here("effect-after"))
     opening.raw_openat = _really(opening.raw_openat, here("effect-after"))
     around(Caller, "_addfd", here("addfd-before"), here("addfd-after"))
@@ -226,7 +227,8 @@ def plan() -> None:
     around(Caller, "_send", here("send-before"), here("send-after"))
     around(worker_main, "ioctl", here("send-before"), here("send-after"))
     around(Caller, "count_answer", here("count-before"), here("count-after"))
-    around(Caller, "close_kept", here("closing"))
+    for name in ("close_kept", "give_back"):
+        around(Caller, name, here("closing"))
     for kind, function in list(worker_main._STOPS.items()):
         worker_main._STOPS[kind] = _stop(function, here(f"stop{kind}-before"), here(f"stop{kind}-after"))
 

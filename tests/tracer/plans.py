@@ -20,7 +20,7 @@ POINTS = (
     "effect-after", "addfd-before", "addfd-after", "hand-before", "hand-after", "complete-before", "complete-after",
     "send-before", "send-after", "count-before", "count-after", "closing",
     "stop2-before", "stop2-after", "stop3-before", "stop3-after", "stop4-before", "stop4-after", "stop5-before",
-    "stop5-after",
+    "stop5-after", "stop7-before", "stop7-after", "stop8-before", "stop8-after",
 )  # fmt: skip
 
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"

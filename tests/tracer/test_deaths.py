@@ -28,14 +28,8 @@ DESCRIPTOR = {
 COUNTED = {SEND: ["count-before", "count-after"], TWO_STEP: ["count-before", "count-after"], STRICT: []}
 
 
-def mode_of(letter: str, mode: str) -> str:
-    """A descriptor to write with goes in two steps, so that ours is closed before the answer (caller.py)."""
-    return TWO_STEP if mode == SEND and letter in "wktc" else mode
-
-
 def points(letter: str, mode: str) -> list[str]:
     """Every point that this call passes, in order."""
-    mode = mode_of(letter, mode)
     descriptor = [*DESCRIPTOR[mode], *COUNTED[mode], "closing"]
     if letter in "owk":
         return [*BEFORE, "looked-up", "judged", "effect-after", *descriptor]
@@ -57,13 +51,12 @@ def points(letter: str, mode: str) -> list[str]:
 
 def allowed(letter: str, point: str, mode: str) -> set[str]:
     """What the caller may see when the worker died there."""
-    mode = mode_of(letter, mode)
     if letter in "hxoswk":
         effect = False
     else:
         effect = point in ("begin-after", "effect-after", "addfd-before", "addfd-after", "hand-before", "hand-after",
                            "complete-before", "send-before")  # fmt: skip
-    if mode == SEND and letter == "o" and point in ("addfd-after", "count-before"):
+    if mode == SEND and letter in "owktc" and point in ("addfd-after", "count-before"):
         return {"ok", "killed"}  # the outcome is unknown: whoever had it must not run on
     if mode == TWO_STEP and letter in "wktc" and point == "send-before":
         return {"ok"}  # its number had been published
