@@ -24,6 +24,7 @@ from syd_pool.shm.ring import (
     C_EXIT,
     C_IDENTITY,
     C_INTERRUPTED,
+    C_KILLS,
     C_MAY_BLOCK,
     C_READY,
     C_TRACEME,
@@ -368,6 +369,15 @@ def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[in
         answer_value(run, listener, notification, 0)
 
 
+def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
+    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
+        raise Lie(f"kills the caller of slot {index}, which is not its own")
+    tgid = slot_of(worker, index)[6]
+    if tgid in run.tasks:
+        run.condemned.add(tgid)
+
+
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """Action `exit`: the run ends with the errno."""
     run.status, run.ended, run.reason = errno, True, "policy"
@@ -383,5 +393,6 @@ _ON = {
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
     C_TRACEME: _on_traceme,
+    C_KILLS: _on_kills,
     C_EXIT: _on_exit,
 }

@@ -172,7 +172,7 @@ class Run:
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
         self.delayed: list[tuple[Task, float]] = []  # executions that wait for workers to close descriptors; until when
-        self.innocent: set[int] = set()  # thread groups that die for a fault of ours: no crash of their program
+        self.condemned: set[int] = set()  # thread groups that the rules have killed: it counts as a crash
         self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
         self.crashes: dict[tuple[int, int], list[float]] = {}  # program -> when
