@@ -5,7 +5,7 @@
       |------------------------------------------------------------->|  syd_pool/shm/control.py
       |  WAKE, NEW_WORKER (+ page), DEAD, EXIT, PING, STATS (+ fd)    |
       |------------------------------------------------------------->|
-      |  SPAWN, RETIRE, KILL, INTERRUPT, KICK, REVIVE, DENY, PONG     |  one SEQPACKET pair
+      |  SPAWN, RETIRE, KILL, INTERRUPT, KICK, REVIVE                 |  one SEQPACKET pair
       |<-------------------------------------------------------------|
       |  monitor page (memfd, written by the monitor alone)          |
       |<-------------------------------------------------------------|  M_* below
@@ -31,9 +31,9 @@ assert MESSAGE.size == MESSAGE_SIZE
 
 WAKE = 1  # look at the pages: all workers are busy, one announced `may block`, one died
 NEW_WORKER = 2  # index, generation; the worker's page memfd by SCM_RIGHTS
-WORKER_DEAD = 3  # index, generation; argument: death(), key: poison_key() of the call in hand or 0
+WORKER_DEAD = 3  # index, generation; argument: death()
 EXIT = 4  # drain the log and leave
-PING = 5  # argument: any number; answered by PONG with the same
+PING = 5  # take a turn: M_BEAT shows that it is alive
 STATS = 6  # a descriptor by SCM_RIGHTS that one JSON object is written to
 REFUSED = 7  # a SPAWN could not be done; argument: errno, or 0: there are as many workers as may be
 
@@ -47,8 +47,6 @@ INTERRUPT = 36  # index, generation; argument: R_SEQ of the blocked call; key: w
 #                 every few milliseconds until the record is no longer BLOCKED with that R_SEQ
 KICK = 37  # index, generation: ring its doorbell, a slot was not taken for KICK_MS (a counted fault)
 REVIVE = 38  # index, generation: SIGCONT it; stopped in the descriptor phase, where it may not be killed
-DENY = 39  # key: deny this call from now on, it killed POISON_DEATHS workers
-PONG = 40  # argument: that of the PING
 
 # reasons, in KILL's argument and in death()
 REASON_NONE = 0
@@ -73,7 +71,6 @@ M_STALLS = 18
 M_INTERRUPTS = 19
 M_SPAWNS = 20  # workers asked for
 M_RETIRES = 21
-M_DENIALS = 22
 M_LOST = 23  # requests the socket had no room for
 MONITOR_SIZE = 4096
 
@@ -84,18 +81,8 @@ IDLE_MS = 500  # while nothing moves
 BLOCKED_MS = 5  # while a call is blocked: signals of its caller
 GROW_MS = 2  # while all workers are busy: does the work wait?
 KICK_MS = 100
-PONG_MS = 1000  # a monitor that has not moved M_BEAT so long after a PING is to be replaced
-POISON_DEATHS = 2
 
 
 def death(status: int, reason: int) -> int:
     """WORKER_DEAD's argument: the status of waitpid(2) and the reason of a KILL that was carried out."""
     return (status & 0xFFFFFFFF) | reason << 32
-
-
-def poison_key(subject: int, nr: int) -> int:
-    """The identity of a call that may be poison: its number and who makes it.
-
-    `subject`: the inode of the caller's executable (or its tgid), cut to 48 bits.  Never 0.
-    """
-    return ((subject & 0xFFFFFFFFFFFF) << 16 | (nr & 0xFFFF)) or 1 << 63

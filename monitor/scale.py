@@ -1,11 +1,11 @@
-"""How many workers there should be, how fast they come back, and who is to blame for a death.
+"""How many workers there should be, how fast they come back, and whether a death was of their own making.
 
 Pure: numbers in, a decision out; no clock, no kernel.  Times are CLOCK_MONOTONIC in ns.
 """
 
 from __future__ import annotations
 
-from monitor.protocol import POISON_DEATHS, REASON_STALL
+from monitor.protocol import REASON_STALL
 
 STEP = 8  # workers asked for at once: a fork costs the tracer 0.3 ms
 MS = 1_000_000
@@ -125,22 +125,3 @@ class Backoff:
     def works(self) -> None:
         """A worker born after the last failure completed a call."""
         self.failures = self.foreign = self.until = 0
-
-
-class Poison:
-    """Which calls killed workers.  Bounded: the key that was blamed first is forgotten first."""
-
-    MOST = 4096
-
-    __slots__ = ("deaths",)
-
-    def __init__(self) -> None:
-        self.deaths: dict[int, int] = {}
-
-    def blame(self, key: int) -> bool:
-        """The call `key` killed one more worker.  True when it has to be denied from now on."""
-        count = self.deaths.pop(key, 0) + 1
-        self.deaths[key] = count
-        if len(self.deaths) > self.MOST:
-            del self.deaths[next(iter(self.deaths))]
-        return count >= POISON_DEATHS

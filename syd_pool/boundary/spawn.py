@@ -83,6 +83,7 @@ _HINTS = {
     "limits": "cannot set the resource limits (a limit above the inherited hard one needs CAP_SYS_RESOURCE)",
     "descriptors": "cannot arrange the descriptors",
     "hand-over": "the tracer did not answer",
+    "ipc": "cannot bind the control socket",
     "internal": "bug in spawn.child",
 }
 

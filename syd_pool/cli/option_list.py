@@ -9,7 +9,7 @@ import sys
 from errno import EINVAL
 
 from syd_pool.cli import options as command_line
-from syd_pool.policy import Ruleset, categories, files, parse
+from syd_pool.policy import Ruleset, categories, files, lock, parse
 from syd_pool.policy.errors import BadRule
 from syd_pool.policy.options import LIVE, NO, OPTIONS, PARTLY, START, UNBUILT_LISTS, YES
 from syd_pool.policy.values import BOOL, KINDS, LEVEL, LOG_LEVELS
@@ -93,10 +93,7 @@ def _lists() -> list[Row]:
 
 
 def _locks() -> list[Row]:
-    why = "the run-time interface is not built yet"
-    found = [_row("lock", f"lock:{word}", "", "", YES, LIVE, "") for word in parse.LOCKS if len(word) > 1]
-    found += [_row("lock", f"lock:{word}", "", "", NO, LIVE, why) for word in parse.UNBUILT_LOCKS if len(word) > 1]
-    return found
+    return [_row("lock", f"lock:{word}", "", "", YES, LIVE, "") for word in sorted(set(lock.NAMES.values()))]
 
 
 def _profiles() -> list[Row]:

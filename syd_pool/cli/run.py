@@ -19,6 +19,7 @@ from syd_pool.cli.options import OPTIONS, Parser, Refused
 from syd_pool.linux.landlock import signal_scope
 from syd_pool.policy import Ruleset
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.lock import at_start
 from syd_pool.policy.parse import check_lock
 
 TYPE_CHECKING = False
@@ -155,6 +156,7 @@ class Builder:
             )
         config.argv = [os.fsencode(word) for word in command]
         config.env = environment.for_command(self.rules, os.environb)
+        self.rules.lock = at_start(self.rules.lock, self.rules.option("ipc") is not None)
         timeout, level = self.rules.option("timeout"), self.rules.option("log/level")
         config.timeout = timeout if isinstance(timeout, int | float) else None
         config.log_level = level if isinstance(level, int) else config.log_level

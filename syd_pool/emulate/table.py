@@ -7,7 +7,8 @@ A row is (name, how, categories, handler, note):
             NOTE    the kernel performs it, the tracer notes that it happened; native without ptrace
             UNBUILT takes a path but has no handler yet: refused with ENOSYS while one of its
                     categories is on
-  categories  the row is in force while one of them is on; an empty tuple is always
+  categories  the row is in force while one of them is on; an empty tuple is always.  While the lock is open
+            every row is: the filter cannot grow
   handler   "module:function" below syd_pool.emulate
 
 A call without a row passes natively unless boundary/guards.py refuses it; a number that the kernel's
@@ -15,6 +16,8 @@ table does not name is refused there too.  To add a call is to add a function an
 """
 
 from __future__ import annotations
+
+from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,6 +204,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     scoped: Landlock keeps signals inside the sandbox (linux/landlock.py signal_scope), so they are native.
     """
     enabled = rules.enabled
+    live = is_open(rules.lock)  # any category may be switched on later
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
@@ -208,7 +212,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
             continue  # the guard answers 0 (boundary/guards.py)
         if name in LIFTED and not rules.option(LIFTED[name]):
             continue
-        on = not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC)
+        on = live or not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC)
         # done by workers, which have a capability that the command has not
         kept = any(rules.option(option) for option in _WITH.get(name, ()))
         # even with every category off: magic links of other processes, and what /proc has of ours

@@ -14,8 +14,8 @@ import os
 from errno import EACCES, EBADFD, EILSEQ, EINVAL, ELOOP, EOPNOTSUPP, EPERM
 
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.lock import CLOSED
 from syd_pool.policy.parse import apply, check_lock
-from syd_pool.policy.rules import ON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _profile(rules: Ruleset, name: str, place: Place) -> None:
         _lines(rules, text_of(name), name + SUFFIX, Place("", (), (*place.profiles, name), place.left_out))
         if name == "user":
             for path in _user_files(rules):
-                if rules.lock != ON and os.path.lexists(path):
+                if rules.lock not in CLOSED and os.path.lexists(path):
                     _file(rules, path, Place(""), included=True)
     except BadRule as error:  # named by both places: the profile's line, and whoever asked for the profile
         raise BadRule(error.errno, f"profile `{name}': {error.source}: {error.reason}", error.remedy) from None
@@ -193,6 +193,45 @@ def _lines(rules: Ruleset, text: str, path: str, place: Place) -> None:
                 apply(rules, line)
         except BadRule as error:
             raise error.at(source) from None
+
+
+def commands_in(text: bytes) -> list[str]:
+    """The commands of a text, without comments and blank lines.  Raises BadRule EILSEQ."""
+    try:
+        lines = text.decode().split("\n")
+    except UnicodeDecodeError:
+        raise BadRule(EILSEQ, "is not UTF-8", "configuration is UTF-8 text") from None
+    return [line for line in lines if line.strip() and line[0] != "#"]
+
+
+def profile_commands(rules: Ruleset, name: str, around: tuple[str, ...] = ()) -> list[str]:
+    """The commands of a built-in profile, those it includes among them, with variables expanded.  Raises BadRule."""
+    found: list[str] = []
+    for one in names(name):
+        if one in around:
+            raise BadRule(ELOOP, f"profile `{one}' includes itself")
+        for line in commands_in(text_of(one).encode()):
+            try:
+                found += _profile_line(rules, line.removeprefix("if_built "), (*around, one))
+            except BadRule as error:
+                if error.errno != EOPNOTSUPP or not line.startswith("if_built "):
+                    raise
+    return found
+
+
+def _profile_line(rules: Ruleset, line: str, around: tuple[str, ...]) -> list[str]:
+    """The commands that a profile's line stands for.  Raises BadRule where it is not built."""
+    from syd_pool.policy.expand import expand
+    from syd_pool.policy.rules import Ruleset
+
+    word, _, argument = line.partition(" ")
+    if word == "include_profile":
+        return profile_commands(rules, argument.strip(), around)
+    if word == "unbuilt":
+        raise BadRule(EOPNOTSUPP, argument)
+    line = expand(rules, line) if "$" in line else line
+    apply(Ruleset(), line)
+    return [line]
 
 
 def _directive(rules: Ruleset, line: str, place: Place, source: str) -> bool:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 YES, PARTLY, NO = "supported", "partly", "no"
 START, LIVE = "start", "live"
+OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
 INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
 
 _NO_GUARD = "the guard that it lifts is not built: what it permits is permitted always"
@@ -53,52 +54,21 @@ _UTS = "uname(2) is not answered by us yet"
 _TPE = "trusted path execution is not built yet"
 _PROXY = "the proxy is not built yet"
 _PTY = "the terminal is not replaced yet"
-_IPC = "the control socket is not built yet"
 _CRYPT = "encryption is not built"
 _MEMORY = "memory limits are not built yet"
 _LANDLOCK = "no effect while sandbox/lock is off, which it is: Landlock rules are not built yet"
 
 OPTIONS: dict[str, Row] = {
-    "trace/allow_safe_bind": (
-        BOOL,
-        False,
-        NO,
-        START,
-        _SAFE_BIND,
-    ),
-    "trace/allow_safe_setgid": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _SETID,
-    ),
-    "trace/allow_safe_setuid": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _SETID,
-    ),
+    "trace/allow_safe_bind": (BOOL, False, NO, START, _SAFE_BIND),
+    "trace/allow_safe_setgid": (BOOL, False, PARTLY, START, _SETID),
+    "trace/allow_safe_setuid": (BOOL, False, PARTLY, START, _SETID),
     "trace/allow_safe_syslog": (BOOL, False, NO, START, "syslog(2) is not emulated"),
     "trace/allow_unsafe_any_addr": (BOOL, False, YES, LIVE, ""),
-    "trace/allow_unsafe_bind": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _KEPT,
-    ),
+    "trace/allow_unsafe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_cap_fixup": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_caps": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_cbpf": (BOOL, False, YES, START, ""),
-    "trace/allow_unsafe_chown": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _KEPT,
-    ),
+    "trace/allow_unsafe_chown": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_chroot": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_copy": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_cpu": (BOOL, False, YES, START, ""),
@@ -171,13 +141,7 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_setsockopt": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_shm": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_sigreturn": (BOOL, False, PARTLY, START, _NO_GUARD),
-    "trace/allow_unsafe_socket": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _KEPT,
-    ),
+    "trace/allow_unsafe_socket": (BOOL, False, PARTLY, START, _KEPT),
     "trace/allow_unsafe_stat_bdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
     "trace/allow_unsafe_stat_cdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
     "trace/allow_unsafe_sticky": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
@@ -234,9 +198,9 @@ OPTIONS: dict[str, Row] = {
     "segvguard/expiry": (DURATION, 120.0, YES, LIVE, ""),
     "segvguard/suspension": (DURATION, 600.0, YES, LIVE, ""),
     "segvguard/maxcrashes": (BYTE, 5, YES, LIVE, ""),
-    "ipc": (TEXT, None, NO, START, _IPC),
-    "ipc/uid": (UINT, None, NO, START, _IPC),
-    "ipc/gid": (UINT, None, NO, START, _IPC),
+    "ipc": (TEXT, None, YES, START, ""),
+    "ipc/uid": (UINT, OWN, YES, START, ""),
+    "ipc/gid": (UINT, OWN, YES, START, ""),
     "pty/row": (UINT, None, NO, START, _PTY),
     "pty/col": (UINT, None, NO, START, _PTY),
     "root": (TEXT, None, NO, START, _MOUNTS),

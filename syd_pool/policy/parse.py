@@ -16,8 +16,8 @@ from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
 from syd_pool.policy import categories, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.lock import CLOSED, DROP, NAMES, ON, may_follow
 from syd_pool.policy.patterns import normal
-from syd_pool.policy.rules import EXEC, OFF, ON, UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from syd_pool.policy.rules import Ruleset
 
     T = TypeVar("T")
-
-LOCKS = {"on": ON, "1": ON, "off": OFF, "0": OFF, "exec": EXEC, "x": EXEC}
-UNBUILT_LOCKS = frozenset("drop d read ro readonly read-only r ipc i".split())
 
 # A list name or category set that has a `-` of its own, and what follows it
 _DASHED = (("all", "x"), ("bind", "try"), ("mkdir", "try"), ("mkfile", "try"), ("mkfifo", "try"),
@@ -96,20 +93,31 @@ def unbuilt(line: str, why: str) -> BadRule:
 
 def check_lock(rules: Ruleset, line: str) -> None:
     """Raise BadRule (EPERM) when the rules are locked."""
-    if rules.lock == ON:
-        raise bad(line, "the rules are locked", "give lock:on last", EPERM)
+    if rules.lock in CLOSED:
+        raise bad(line, "the rules are locked", f"give lock:{rules.lock} last", EPERM)
 
 
 def apply(rules: Ruleset, line: str, source: str = "") -> None:
     """Carry out one command.  Raises BadRule."""
     try:
         check_lock(rules, line)
-        _apply(rules, line)
+        if rules.lock == DROP:
+            _check_drop(rules, line)
+        carry_out(rules, line)
     except BadRule as error:
         raise error.at(source) from None
 
 
-def _apply(rules: Ruleset, line: str) -> None:
+def _check_drop(rules: Ruleset, line: str) -> None:
+    """After lock:drop only what tightens is taken, from files and options too.  Raises BadRule."""
+    from syd_pool.policy.live import tightens
+
+    if not tightens(rules, line, *split(line)):
+        raise bad(line, "does not tighten the rules, and the lock is `drop'", "give lock:drop last", EPERM)
+
+
+def carry_out(rules: Ruleset, line: str) -> None:
+    """As apply(), whatever the lock says."""
     if "\0" in line or "\n" in line:
         raise bad(line.replace("\0", "\\0"), "a command is one line without NUL bytes")
     word = _WORDS.get(line)
@@ -168,6 +176,8 @@ def _dash_of_name(line: str, i: int) -> bool:
 
 
 def _expand(rules: Ruleset, text: str) -> str:
+    if rules.live:  # never at run time (syd(2), config/expand)
+        return text
     if "$" in text or text[:1] == "~":
         from syd_pool.policy.expand import expand
 
@@ -391,18 +401,16 @@ def _names(name: str) -> list[str]:
 
 def _lock(rules: Ruleset, line: str, operator: str, text: str) -> None:
     if operator != ":":
-        raise bad(line, "the lock is set with lock:on, lock:off or lock:exec")
+        raise bad(line, "the lock is set with lock:STATE")
     text = _expand(rules, text)
-    if text in UNBUILT_LOCKS:
-        raise unbuilt(line, "this state of the lock is for the run-time interface, which is not built yet")
-    if text not in LOCKS:
-        raise bad(line, "the lock is on, off or exec")
-    _set_lock(rules, line, LOCKS[text])
+    if text not in NAMES:
+        raise bad(line, "the lock is on, off, exec, ipc, drop or read")
+    _set_lock(rules, line, NAMES[text])
 
 
 def _set_lock(rules: Ruleset, line: str, state: str) -> None:
-    if state == OFF and rules.lock not in (UNSET, OFF):
-        raise bad(line, f"the lock is `{rules.lock}' already and cannot be opened again", errno=EPERM)
+    if not may_follow(rules.lock, state):
+        raise bad(line, f"the lock is `{rules.lock}' already and cannot become `{state}'", errno=EPERM)
     rules.lock = state
 
 

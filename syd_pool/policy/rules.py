@@ -18,6 +18,7 @@ from __future__ import annotations
 from syd_pool.policy import actions, categories
 from syd_pool.policy.actions import ALLOW, DENY, KILL
 from syd_pool.policy.categories import GLOB, NET, deny_errno
+from syd_pool.policy.lock import UNSET
 from syd_pool.policy.options import ALIASES, OPTIONS
 from syd_pool.policy.patterns import BELOW, LITERAL, TREE, Wild, classify, has_wildcard
 
@@ -35,8 +36,6 @@ MOST_DECISIONS = 16384  # kept per category; then all are forgotten
 LONGEST_KEPT = 1024  # bytes; decisions on longer paths are not kept
 
 _UNIX = (b"/", b"@", b"!")  # what the text of a Unix address begins with
-
-UNSET, ON, OFF, EXEC = "unset", "on", "off", "exec"
 
 
 class PathRules:
@@ -183,7 +182,8 @@ class Ruleset:
     verdicts    category -> Verdicts; every glob category is a key
     walk        directory -> the hardest verdict of `walk` on it and every directory above it but `/`
     filesystem  f_type -> verdict of the category `fs`
-    lock        "unset", "on", "off" or "exec"
+    lock        a state of lock.py
+    live        the command runs: nothing is expanded any more
     defaults    category -> action when no rule matches
     values      options that were set; ask option()
     env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
@@ -205,6 +205,7 @@ class Ruleset:
         "filesystem",
         "filesystems",
         "landlock",
+        "live",
         "lock",
         "passed",
         "passenv",
@@ -216,6 +217,7 @@ class Ruleset:
 
     def __init__(self) -> None:
         self.lock = UNSET
+        self.live = False
         self.chrooted = False
         self._defaults()
 
@@ -264,6 +266,23 @@ class Ruleset:
             return f"default/{category}:{actions.NAMES[self.defaults.get(category, DENY)]}"
         action, pattern = paths.rules[index]
         return f"{actions.NAMES[action]}/{category}+{pattern.decode('utf-8', 'surrogateescape')}"
+
+    def path_rules(self) -> list[tuple[str, int, bytes]]:
+        """Every path rule as (category, action, pattern), by category, the one that is asked first in front."""
+        return [
+            (name, action, pattern)
+            for name in GLOB
+            if name in self._paths
+            for action, pattern in reversed(self._paths[name].rules)
+        ]
+
+    def has_rules(self, action: int, names: list[str]) -> bool:
+        """Is there any rule with `action` for one of these categories or lists?"""
+        return (
+            any(action == rule[0] for name in names if name in self._paths for rule in self._paths[name].rules)
+            or any(rule[0] == action and rule[1] in names for rule in self.addresses)
+            or ("fs" in names and any(rule[0] == action for rule in self.filesystems))
+        )
 
     def environment(self, env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """`env` after setenv!, unsetenv! and clearenv!, in their order; clearenv! leaves SYD_ ones alone."""

@@ -68,7 +68,7 @@ W_TAKEN = 0  # index + 1 of the slot last taken
 W_SLEEP = 1  # 1 while it waits on its doorbell
 W_DONE = 8  # slots finished, in order
 W_PHASE = 9  # index << 8 | phase of the call in hand, see below
-W_NUMBER = 10  # two-step: index << 32 | the descriptor number that was installed
+W_NUMBER = 10  # two-step: the descriptor number that was installed: installed(index, number)
 W_ANSWERED = 11  # calls this worker answered: counted(index, how many)
 W_GONE = 12  # calls whose caller was gone: counted(index, how many)
 W_COMPLETED = 16  # completions published
@@ -81,7 +81,6 @@ W_READY = 19  # 1 when its filter is installed
 TAKEN = 0  # may be dispatched again
 EFFECT = 1  # a non-idempotent call has been announced
 DESCRIPTOR = 2  # ADDFD with SEND is under way: dying here leaves the outcome unknown
-INSTALLED = 4  # two-step: the descriptor is installed, its number is in W_NUMBER
 HANDED = 8  # strict: the descriptor was handed to the tracer, which answers
 
 COMPLETIONS = 64
@@ -102,6 +101,7 @@ C_EXIT = 7  # action `exit`: errno
 C_CHROOT = 9  # the caller may chroot: the tracer notes it and answers
 C_TRACEME = 10  # the caller asks to be traced: the tracer remembers whom it told so, and answers
 C_READY = 8  # the worker is confined and takes slots
+C_COMMAND = 11  # the caller speaks to its sandbox: the tracer reads what it says and answers
 
 BACKSTOP_MS = 100
 
@@ -122,6 +122,16 @@ def count_of(word: int) -> int:
 def counts(word: int, index: int) -> bool:
     """Was slot `index` the last one counted in `word`?"""
     return count_of(word) > 0 and word >> 40 == index & 0xFFFFFF
+
+
+def installed(index: int, number: int) -> int:
+    """W_NUMBER: a descriptor's number and whose call it was installed for, in one store; never 0."""
+    return (index + 1 & 0xFFFFFFFF) << 32 | number
+
+
+def number_of(word: int, index: int) -> int:
+    """The number in a word of installed(), if it is slot `index`'s; else -1."""
+    return word & 0xFFFFFFFF if word and word >> 32 == index + 1 & 0xFFFFFFFF else -1
 
 
 class Ring:

@@ -23,13 +23,13 @@ from syd_pool.shm.ring import (
     EXEC,
     EXEC_DONE,
     HANDED,
-    INSTALLED,
     MAP,
     MAP_DONE,
     W_DONE,
     W_PHASE,
 )
 from syd_pool.tracer import ptrace, segvguard
+from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import submit
 from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_CLONE,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _GROUP_STOPS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _SYSCALL_STOP = SIGTRAP | 0x80
 _NR_MMAP = NR["mmap"]
-_DID = {EXEC_DONE: "executed", CHDIR_DONE: "changed to", MAP_DONE: "mapped"}
+_DID = {EXEC_DONE: "execve", CHDIR_DONE: "chdir", MAP_DONE: "mmap"}  # for the log
 # include/linux/errno.h: what a call returns that a signal interrupted, before the kernel turns it
 # into a restart or EINTR
 ERESTARTSYS = 512
@@ -181,8 +181,10 @@ def _verify(run: Run, task: Task, kind: int) -> None:
     submit(run, kind, 1, task, NOTIF.pack(0, task.tid, 0, 0, 0xC000003E, 0, *task.expected, 0, 0))
 
 
-def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...]) -> None:
-    """A worker has judged a tracee that waits in its stop.
+def on_verdict(
+    run: Run, task: Task, kind: int, errno: int, words: tuple[int, ...], why: str = "it is not what was judged"
+) -> None:
+    """A worker has judged a tracee that waits in its stop; `why` it is refused, for the log.
 
     A leader whose sibling has executed is gone without an event, and its id is now that of the new program,
     which waits for another verdict: the old one must not let it go.
@@ -206,9 +208,8 @@ def on_verdict(run: Run, task: Task, kind: int, errno: int, words: tuple[int, ..
         else:
             ptrace.cont_to_exit(tid)
     elif errno:
-        # what was judged is not what happened: it must not run on
-        os.kill(task.tgid, 9)
-        run.log("kill", task.tid, _DID[kind], "something else than was judged")
+        # what happened cannot be undone: it must not run on
+        kill_caller(run, task.tgid, task.tid, NR[_DID[kind]], why)
     else:
         if kind == EXEC_DONE:
             task.program = task.expected[0], task.expected[1]
@@ -238,4 +239,4 @@ def retry_delayed(run: Run) -> None:
 def _is_installing(worker: Worker) -> bool:
     """Is the call in hand one that hands out a descriptor?  It is closed before W_DONE."""
     phase = worker.page.q[W_PHASE]
-    return phase & (DESCRIPTOR | INSTALLED | HANDED) != 0 and phase >> 8 >= worker.page.q[W_DONE]
+    return phase & (DESCRIPTOR | HANDED) != 0 and phase >> 8 >= worker.page.q[W_DONE]

@@ -29,8 +29,31 @@ from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
-from syd_pool.tracer import dispatch, events, pool, ptrace, status, watch
+from syd_pool.shm.ring import (
+    CHDIR,
+    EXEC,
+    MAP,
+    UMASK_SHIFT,
+    UMASK_UNKNOWN,
+    W_ANSWERED,
+    W_DROPPED,
+    W_GONE,
+    W_READY,
+    count_of,
+)
+from syd_pool.tracer import (
+    commands,
+    control_socket,
+    deaths,
+    dispatch,
+    events,
+    ledger,
+    outside,
+    pool,
+    ptrace,
+    status,
+    watch,
+)
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
@@ -62,10 +85,13 @@ def run(config: RunConfig) -> int:
     if not _can_filter():
         os.write(2, b"syd-pool: seccomp(2) is refused here: this is already inside a sandbox; start the command bare\n")
         return EBUSY
+    keeper.hold_standard_fds()
+    keeper.remember_signals()
+    helper = outside.start(config.rules)
     keeper.become_tracer()
     code = 70
     try:
-        code = _trace(config)
+        code = _trace(config, helper)
     except BaseException:
         import traceback
 
@@ -85,11 +111,12 @@ def _can_filter() -> bool:
     return True
 
 
-def _trace(config: RunConfig) -> int:
+def _trace(config: RunConfig, helper: outside.Helper | None) -> int:
     """In the tracer, child of the keeper: the whole run."""
     block_all()
     libc.set_name("syd_main")
     this = _create(config)
+    outside.watch(this, helper)
     try:
         _start(this)
         _loop(this)
@@ -135,6 +162,7 @@ def _start(this: Run) -> None:
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)
     watch.start_monitor(this)
+    control_socket.start(this)
     _stand(this)
     if this.ended and not this.eldest_ended:
         return
@@ -171,6 +199,8 @@ def _stand(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.back_bell:
                 pool.on_completions(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
     if not reported:
@@ -199,6 +229,7 @@ def _create(config: RunConfig) -> Run:
     most = max(config.nproc_max or NPROC_MAX, nproc)
     this = Run(config, c.create_control(os.getpid(), nproc, most))
     this.control.q[c.H_KEEPER] = os.getppid()
+    commands.prepare(this)
     this.cpus = cpus
     this.by_cpu = [None] * max(os.sysconf("SC_NPROCESSORS_CONF"), cpus[-1] + 1)
     this.ptrace = not rules.option("trace/allow_unsafe_ptrace")
@@ -254,6 +285,8 @@ def _loop(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.prepared.parent_end:
                 _on_outcome(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
         if this.capped:
@@ -341,12 +374,15 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
     worker = this.workers.get(pid)
     if worker is not None:
         if over:
-            pool.reap_worker(this, worker, status_word)
+            deaths.reap_worker(this, worker, status_word)
     elif pid == this.monitor_pid:
         if over:
             watch.reap_monitor(this)
         else:
             os.kill(pid, SIGKILL)  # stopped: its reaping starts another (G8)
+    elif pid == this.ipc_pid:
+        if over:
+            control_socket.reap(this)
     else:
         events.on_status(this, pid, status_word)
         if over and pid == this.eldest:
@@ -362,9 +398,7 @@ def _eldest_ended(this: Run, status_word: int) -> None:
     this.status = code if code >= 0 else 128 - code
     this.reason = "exited" if code >= 0 else "signalled"
     this.eldest_ended = True
-    rules = this.config.rules
-    if rules.lock == "exec":  # the one process that could edit is gone
-        rules.lock = "on"
+    commands.eldest_ended(this)
     if not this.config.rules.option("trace/exit_wait_all"):
         this.ended = True
 
@@ -378,7 +412,7 @@ def _finish(this: Run) -> None:
     _kill_tree(this)
     for worker in this.workers.values():
         pool.read_completions(this, worker)
-    closed, outstanding = pool.balance(this)
+    closed, outstanding = ledger.balance(this)
     control[c.H_GONE] = outstanding
     for pid in this.workers:
         os.kill(pid, SIGKILL)
@@ -408,10 +442,19 @@ def _await_monitor(this: Run) -> None:
     poller.register(this.monitor, 0)  # POLLHUP when it has gone
     if this.monitor_pid and not poller.poll(FAREWELL_MS):
         os.kill(this.monitor_pid, SIGKILL)
+    _tell_dropped(this)
     if _waiting(this.log_out):
         from monitor.log import drain
 
         drain(this.log_out.fileno(), this.monitor_config)
+
+
+def _tell_dropped(this: Run) -> None:
+    """The last line: how many lines found the way to the log full (the kernel queues few datagrams, unix(7))."""
+    dropped = this.control.q[c.H_LOG_DROPPED] + sum(worker.page.q[W_DROPPED] for worker in this.workers.values())
+    if dropped:
+        more = [("act", b"drop"), ("count", dropped)]
+        this.log_line(b"warn", "log", os.getpid(), "log lines lost: the log writer did not keep up", more)
 
 
 def _waiting(socket: socket) -> bool:

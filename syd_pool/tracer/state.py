@@ -17,7 +17,7 @@ from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE, count_o
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from select import poll
 
     from monitor.config import Config
@@ -181,7 +181,16 @@ class Run:
         self.answered = 0  # by the tracer itself, and by workers that have died
         self.gone = 0
         self.capped = False
-        self.position = 0
+        self.position = 0  # of the journal, in every slot from now on
+        self.journal: Ring | None = None  # edits of the rules; None where they never change
+        self.sealed = False  # ... and nothing is written there any more
+        self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
+        self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
+        self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
+        self.ipc_pid = 0
+        self.ipc_serving = False
+        self.asked: dict[int, Callable[[int], None]] = {}  # ... what it has been asked -> who is to be answered
+        self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
         self.umask_gen = 0  # its upper half
         self.died: set[int] = set()  # thread ids that ended under this umask_gen: a new one may not meet the old's
@@ -222,12 +231,19 @@ class Run:
         self.closed = closed
         return closed
 
-    def log(self, ctx: str, pid: int, what: str, msg: str) -> None:
+    def log(self, ctx: str, pid: int, what: str, msg: str, more: Iterable[tuple[str, bytes | int]] = ()) -> None:
         """One line of our own to the log writer; dropped and counted when it does not keep up."""
+        self.log_line(b"warn", ctx, pid, f"{what}: {msg}", more)
+
+    def log_line(
+        self, level: bytes, ctx: str, pid: int, text: str, more: Iterable[tuple[str, bytes | int]] = ()
+    ) -> None:
+        """As log(), at another level than `warn`."""
         if self.log_in is None:
             return
         fields: list[tuple[str, bytes | int]] = [
-            ("level", b"warn"), ("ctx", ctx.encode()), ("pid", pid), ("msg", f"{what}: {msg}".encode()),
+            ("level", level), ("ctx", ctx.encode()), ("pid", pid), ("msg", text.encode("utf-8", "surrogateescape")),
+            *more,
         ]  # fmt: skip
         try:
             self.log_in.send(encode(fields), MSG_DONTWAIT)

@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.tracer.state import Run, Worker
 
-poison_key = p.poison_key
 PING_NS = 500_000_000  # how often a silent monitor is asked
 YOUNG_NS = 100_000_000
 SILENT_NS = 1_000_000_000  # a monitor that has not answered so long is replaced (G8)
@@ -57,12 +56,14 @@ def reap_monitor(run: Run) -> None:
     """It has died: no call depends on it, so only a new one is started (G8)."""
     run.control.q[c.H_MONITOR] = 0
     run.monitor_pid = 0
-    if not run.ended and monotonic_ns() - run.monitor_born > YOUNG_NS:
+    if not (run.ended or run.ghost) and monotonic_ns() - run.monitor_born > YOUNG_NS:
         start_monitor(run)  # else it dies at birth: check_monitor() tries again, at its own pace
 
 
 def check_monitor(run: Run) -> None:
     """Called every PING_NS: a monitor that is stopped or stuck is killed; its reaping starts another."""
+    if run.ghost:
+        return
     if not run.monitor_pid:
         start_monitor(run)
     if run.monitor_page is None:
@@ -78,11 +79,19 @@ def check_monitor(run: Run) -> None:
         run.pinged, run.beat_at = True, now
 
 
-def _tell(run: Run, kind: int, index: int = 0, generation: int = 0, argument: int = 0, key: int = 0) -> None:
+def change_log(run: Run) -> None:
+    """log/level, log/verbose: the monitor writes the log, and a new one knows the new level."""
+    level = run.config.rules.option("log/level")
+    if isinstance(level, int) and level != run.monitor_config.log_level:
+        run.monitor_config.log_level = level
+        tell_exit(run)  # it writes what is waiting first
+
+
+def _tell(run: Run, kind: int, index: int = 0, generation: int = 0, argument: int = 0) -> None:
     if run.monitor is None:
         return
     try:
-        run.monitor.send(p.MESSAGE.pack(kind, index, generation & 0xFFFFFFFF, argument, key))
+        run.monitor.send(p.MESSAGE.pack(kind, index, generation & 0xFFFFFFFF, argument, 0))
     except OSError:
         return  # a lost message costs the monitor one tick (protocol.py)
 
@@ -102,9 +111,9 @@ def new_worker(run: Run, worker: Worker) -> None:
         run.log("monitor", worker.pid, "was not told of a worker", str(error))
 
 
-def dead_worker(run: Run, worker: Worker, status: int, key: int) -> None:
+def dead_worker(run: Run, worker: Worker, status: int) -> None:
     """Tell how a worker died."""
-    _tell(run, p.WORKER_DEAD, worker.index, worker.generation, p.death(status, worker.reason), key)
+    _tell(run, p.WORKER_DEAD, worker.index, worker.generation, p.death(status, worker.reason))
 
 
 def tell_exit(run: Run) -> None:
@@ -128,8 +137,6 @@ def on_monitor(run: Run) -> None:
         if kind == p.SPAWN:
             _spawn(run, argument)
             continue
-        if kind in (p.PONG, p.DENY):
-            continue  # poison is denied at the death itself, tracer/pool.py
         worker = run.slots[index] if index < len(run.slots) else None
         if worker is None or worker.generation != generation:
             continue
@@ -149,7 +156,7 @@ def _spawn(run: Run, count: int) -> None:
     """Grow the pool, within its limit and without ever failing the run."""
     from syd_pool.tracer import pool
 
-    if run.ended:
+    if run.ended or run.ghost:
         return
     room = run.monitor_config.nproc_max - len(run.workers)
     if room < count:

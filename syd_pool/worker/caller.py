@@ -31,6 +31,7 @@ from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -45,7 +46,6 @@ from syd_pool.shm.ring import (
     EFFECT,
     HANDED,
     HEADER,
-    INSTALLED,
     Q_READ,
     TAKEN,
     UMASK_SHIFT,
@@ -58,6 +58,7 @@ from syd_pool.shm.ring import (
     W_NUMBER,
     W_PHASE,
     counted,
+    installed,
 )
 from syd_pool.worker import memory
 
@@ -90,6 +91,7 @@ class Caller(Call):
         "gone",
         "handed_over",
         "index",
+        "journal",
         "kept",
         "page",
         "panicked",
@@ -113,6 +115,8 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.magic = False
+        self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
         self.panicked = False
         self.answered = self.gone = 0
@@ -199,6 +203,11 @@ class Caller(Call):
         self._complete(C_CHROOT, 0)
         raise Gone
 
+    def hand_command(self) -> None:
+        self.handed_over = True
+        self._complete(C_COMMAND, 0)
+        raise Gone
+
     def note_traceme(self) -> None:
         # The tracer answers: what a thread was told before is known to it alone.
         self.handed_over = True
@@ -272,8 +281,7 @@ class Caller(Call):
             self.count_answer()
         elif self._answers != STRICT:
             number = self._addfd(fd, flags, 0)
-            words[W_NUMBER] = self.index << 32 | number
-            words[W_PHASE] = phase | INSTALLED
+            words[W_NUMBER] = installed(self.index, number)
             self.answer(number)
         else:
             # id, flags; the tracer checks id and owner before it installs (I9)

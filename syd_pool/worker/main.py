@@ -31,7 +31,10 @@ from syd_pool.linux.notify import (
 )
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGUSR1, block_all, signal
+from syd_pool.policy.live import replay
+from syd_pool.policy.lock import ON
 from syd_pool.shm.control import OwnPids, map_control
+from syd_pool.shm.journal import map_journal, since
 from syd_pool.shm.ring import (
     C_READY,
     C_VERDICT,
@@ -98,9 +101,11 @@ class Birth:
         "control",
         "cpu",
         "handlers",
+        "journal",
         "log",
         "page",
         "parent",
+        "position",
         "request",
         "rules",
         "socket",
@@ -114,6 +119,8 @@ class Birth:
     control: int  # memfd of the control page
     cpu: int
     parent: int
+    journal: int  # memfd of the journal, -1 where the rules cannot change
+    position: int  # of the journal that `rules` are at
     answers: str
     rules: Ruleset
     handlers: dict[int, Handler]
@@ -164,6 +171,8 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     keep = {2, birth.control, birth.request, birth.page, birth.bell, birth.back_bell, birth.socket.fileno()}
     if birth.log is not None:
         keep.add(birth.log.fileno())
+    if birth.journal >= 0:
+        keep.add(birth.journal)
     close_all_but(keep)
     os.chdir("/")
     umask = os.umask(0)
@@ -177,6 +186,10 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     caller.umasks = {0: umask}
     caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules = birth.rules
+    caller.magic = birth.rules.lock != ON
+    if birth.journal >= 0:
+        caller.journal = map_journal(birth.journal)
+        os.close(birth.journal)
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
     mode = birth.rules.option("trace/memory_access")
@@ -213,6 +226,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
+    known = birth.position
     while True:
         if head[Q_HEAD] == taken:
             if head[Q_STOP]:
@@ -224,13 +238,16 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
             continue
         # read once: what is judged is what was copied
         slot = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
+        kind, run_id, index, pos, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
         words[W_TAKEN] = taken
         if run_id not in listeners:
             listeners[run_id] = _open_run(caller, run_id)
+        if pos != known:
+            _catch_up(caller, known, pos)
+            known = pos
         caller.index, caller.phase = index, TAKEN
         caller.listener = listeners[run_id]
         caller.id = notification
@@ -282,6 +299,21 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         if caller.announced:
             taken = _wait_for_acknowledgement(caller, head, bell)
             words[W_DONE] = taken
+
+
+def _catch_up(caller: Caller, known: int, position: int) -> None:
+    """Carry out the edits that came before the call in hand, all of them, in order.
+
+    Too far behind for the journal: leave.  Its calls, this one too, go to others, and who comes after it is born
+    with the rules as they are.
+    """
+    assert caller.journal is not None
+    entries = since(caller.journal, known, position)
+    if entries is None:
+        os._exit(0)
+    for entry in entries:
+        for line in entry.decode("utf-8", "surrogateescape").split("\n"):
+            replay(caller.rules, line)
 
 
 def _refuse(caller: Caller) -> int:

@@ -19,6 +19,7 @@ class Rules:
     def __init__(self, *options: str, enabled: Sequence[str] = ()) -> None:
         self.options = set(options)
         self.enabled = set(enabled)
+        self.lock = "unset"
 
     def option(self, name: str) -> bool:
         return name in self.options

@@ -68,6 +68,7 @@ class TreeCall(Call):
     ):
         self.rules = rules
         self.id, self.listener, self.exec_gen, self.cred_gen = 0, -1, 0, 0
+        self.magic = False
         self.tid = self.tgid = pid
         self.nr = NR[name]
         self.args = tuple(a & 0xFFFFFFFFFFFFFFFF for a in (*args, 0, 0, 0, 0, 0, 0))[:6]

@@ -170,12 +170,12 @@ class FakeTracer:
         c.block(self.page, worker.index, tid, seq, time.monotonic_ns())
         self.send(p.WAKE)
 
-    def bury(self, worker: FakeWorker, sig: int = signal.SIGKILL, reason: int = 0, key: int = 0) -> None:
+    def bury(self, worker: FakeWorker, sig: int = signal.SIGKILL, reason: int = 0) -> None:
         """The worker died: reap it and tell the monitor."""
         status = worker.end(sig)
         del self.workers[worker.index]
         c.change(self.page, worker.index, c.DEAD, time.monotonic_ns())
-        self.send(p.WORKER_DEAD, worker.index, worker.generation, p.death(status, reason), key)
+        self.send(p.WORKER_DEAD, worker.index, worker.generation, p.death(status, reason))
 
     def __enter__(self) -> Self:
         return self

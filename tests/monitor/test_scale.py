@@ -7,13 +7,12 @@ import signal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.protocol import POISON_DEATHS, REASON_BOOT, REASON_NONE, REASON_PANIC, REASON_STALL
+from monitor.protocol import REASON_BOOT, REASON_NONE, REASON_PANIC, REASON_STALL
 from monitor.scale import (
     MS,
     STEP,
     Backoff,
     Counts,
-    Poison,
     exhausted,
     growth,
     own_making,
@@ -144,25 +143,3 @@ def test_foreign_kills_never_stop_the_pool(count: int) -> None:
     for _ in range(count):
         backoff.after_death(False, False, 0)
     assert 0 < backoff.until <= 50 * MS
-
-
-def test_poison_needs_two() -> None:
-    """One lost worker is bad luck, two by the same call are its fault; other calls are not touched."""
-    poison = Poison()
-    assert not poison.blame(1)
-    assert not poison.blame(2)
-    assert poison.blame(1)
-    assert POISON_DEATHS == 2
-
-
-@given(st.lists(st.integers(1, 2**64 - 1), max_size=300))
-def test_poison_is_bounded(keys: list[int]) -> None:
-    """Hostile variety does not grow the monitor."""
-
-    class Small(Poison):
-        MOST = 16
-
-    poison = Small()
-    for key in keys:
-        poison.blame(key)
-        assert len(poison.deaths) <= 16

@@ -25,6 +25,7 @@ from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.shm import control
 from syd_pool.shm.ring import (
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -32,12 +33,15 @@ from syd_pool.shm.ring import (
     C_MAY_BLOCK,
     C_UNBLOCKED,
     C_VERDICT,
+    CHDIR,
+    EXEC,
+    EXEC_DONE,
     W_ANSWERED,
     W_COMPLETED,
     W_DONE,
     W_PHASE,
 )
-from syd_pool.tracer import dispatch, pool, ptrace, run, watch
+from syd_pool.tracer import deaths, dispatch, pool, ptrace, run, watch
 from syd_pool.worker import caller as caller_module
 from syd_pool.worker import lookup
 from syd_pool.worker import main as worker_main
@@ -105,8 +109,8 @@ def wrap_handlers(wrap: Callable[[int, Callable[..., Any]], Callable[..., Any]])
 
 def die(how: str) -> None:
     """End this worker, its filter being on."""
-    if how == "exit":
-        os._exit(1)
+    if how in ("exit", "leave"):
+        os._exit(how == "exit")
     if how == "abrt":
         os.abort()
     if how == "segv":
@@ -189,7 +193,7 @@ def effects_of(owner: Any, name: str) -> None:
 def plan() -> None:
     """Die at the points of the plan, one after the other (tests/tracer/test_deaths.py)."""
     note_caller()
-    pool.POISON_DEATHS = 1 << 40  # poison has tests of its own
+    deaths.POISON_DEATHS = 1 << 40  # poison has tests of its own
     inner = run.handlers
     taken = here("taken")
 
@@ -274,24 +278,33 @@ def kill_targets() -> None:
 # --- G5: poison ------------------------------------------------------------------------------------
 
 
+POISON = {NR["symlink"]: "segv", NR["truncate"]: "exit", NR["rmdir"]: "leave", NR["link"]: "kill"}
+
+
 def poison() -> None:
-    """symlink(2) and truncate(2) always crash the worker; so does judging the execution of .../poison."""
+    """Calls that always cost the worker; judging and verifying the execution of .../poison*, and chdir there, too."""
 
     def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
         def outer(call: Caller) -> Any:
             words[W_HITS] += 1
-            die("segv" if nr == NR["symlink"] else "exit")
+            die(POISON[nr])
 
-        return outer if nr in (NR["symlink"], NR["truncate"]) else handler
+        return outer if nr in POISON else handler
 
     wrap_handlers(wrap)
     for kind, function in list(worker_main._STOPS.items()):
-        worker_main._STOPS[kind] = _poisoned(function)
+        worker_main._STOPS[kind] = _poisoned(kind, function)
 
 
-def _poisoned(function: Callable[..., Any]) -> Callable[..., Any]:
+def _poisoned(kind: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """.../poison at the judgement, .../poison-after at the verification."""
+
     def outer(call: Caller) -> Any:
-        if call.nr == NR["execve"] and call.string(call.args[0]).endswith(b"/poison"):
+        if kind in (EXEC, CHDIR):
+            bad = call.nr in (NR["execve"], NR["chdir"]) and call.string(call.args[0]).endswith(b"/poison")
+        else:
+            bad = b"/poison-after" in os.readlink(f"/proc/{call.tid}/{'exe' if kind == EXEC_DONE else 'cwd'}").encode()
+        if bad:
             words[W_HITS] += 1
             die("segv")
         return function(call)
@@ -369,7 +382,7 @@ def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
     def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY)
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_COMMAND)
         true = call.index
         choice = words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
@@ -383,6 +396,16 @@ def evil_indices() -> None:
 def evil_identity() -> None:
     """Claims that a call it should emulate changes an identity, to have it continued."""
     _only_first_worker(lambda call: call.complete(C_IDENTITY, 0))
+
+
+def evil_command() -> None:
+    """Claims that a call is a command which the tracer shall carry out, and writes one into the caller."""
+    _only_first_worker(lambda call: call.complete(C_COMMAND, 0))
+
+
+def deaf() -> None:
+    """A worker that does not hear of edits: what the test of edits must notice."""
+    worker_main._catch_up = lambda caller, known, position: None
 
 
 def evil_interrupt() -> None:

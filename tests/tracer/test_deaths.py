@@ -6,17 +6,17 @@ concerned dies there once.  The table below says what the caller may see then.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from arena import wait_until
 from bench import Bench, descriptors
 from plans import DEATHS, SEND, STRICT, TWO_STEP
 
 # letter of victims.c -> system call
-CALLS = {"o": 2, "t": 2, "c": 85, "m": 83, "s": 4, "r": 82, "h": 80, "x": 59}
-REPEATABLE = "os"  # nothing of it cannot be done again
-
+CALLS = {"o": 2, "w": 2, "k": 2, "t": 2, "c": 85, "m": 83, "s": 4, "r": 82, "h": 80, "x": 59}
 BEFORE = ["taken", "read-before", "read-after"]
 EFFECT = ["begin-after", "effect-after"]
 ANSWER = ["send-after", "count-before", "count-after", "closing"]
@@ -31,7 +31,7 @@ COUNTED = {SEND: ["count-before", "count-after"], TWO_STEP: ["count-before", "co
 def points(letter: str, mode: str) -> list[str]:
     """Every point that this call passes, in order."""
     descriptor = [*DESCRIPTOR[mode], *COUNTED[mode], "closing"]
-    if letter == "o":
+    if letter in "owk":
         return [*BEFORE, "looked-up", "judged", "effect-after", *descriptor]
     if letter == "t":
         return [*BEFORE, "looked-up", "judged", "valid", "begin-before", *EFFECT, *descriptor]
@@ -51,14 +51,14 @@ def points(letter: str, mode: str) -> list[str]:
 
 def allowed(letter: str, point: str, mode: str) -> set[str]:
     """What the caller may see when the worker died there."""
-    if letter in "hxos":
+    if letter in "hxoswk":
         effect = False
     else:
         effect = point in ("begin-after", "effect-after", "addfd-before", "addfd-after", "hand-before", "hand-after",
                            "complete-before", "send-before")  # fmt: skip
-    if mode == SEND and letter in "otc" and point in ("addfd-after", "count-before"):
+    if mode == SEND and letter in "owktc" and point in ("addfd-after", "count-before"):
         return {"ok", "killed"}  # the outcome is unknown: whoever had it must not run on
-    if mode == TWO_STEP and letter in "tc" and point == "send-before":
+    if mode == TWO_STEP and letter in "wktc" and point == "send-before":
         return {"ok"}  # its number had been published
     return {"5"} if effect else {"ok"}
 
@@ -66,7 +66,7 @@ def allowed(letter: str, point: str, mode: str) -> set[str]:
 def prepare(box: Path, letter: str, number: int) -> None:
     """What the call finds."""
     at = box / f"v{number}"
-    if letter in "otsr":
+    if letter in "owktsr":
         at.write_text("content")
     elif letter == "h":
         at.mkdir()
@@ -115,13 +115,37 @@ def test_g4_worker_dies_at_every_point(bench: Bench, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [SEND, TWO_STEP, STRICT])
+def test_who_is_killed_is_named(bench: Bench, mode: str) -> None:
+    """I2: a worker dies after ADDFD with SEND: nobody knows what the caller was told, so it is killed, and one log line
+    says which process, program and call that was, why, and the way out.  The other modes kill nobody."""
+    count = 3000
+    (bench.box / "v0").write_text("content")
+    bench.plan([(CALLS["o"], {SEND: "addfd-after", TWO_STEP: "send-after", STRICT: "complete-after"}[mode], "segv")])
+    command = ["/bin/sh", "-c", '"$@"; echo status $?', "sh", str(bench.payload), "again", str(bench.box), "o",
+               str(count)]  # fmt: skip
+    outcome, run = bench.run("plan", command, options=["--fd-answers", mode])
+    assert not bench.missed()
+    lines = [json.loads(line) for line in outcome.err.splitlines() if '"ctx":"kill"' in line]
+    killed = run.event("summary")["unknown"]
+    if mode != SEND:
+        assert (outcome.number("status"), killed, lines) == (0, 0, [])
+        return
+    assert (outcome.number("status"), killed, len(lines)) == (137, 1, 1)
+    assert outcome.out.count("result") < count
+    assert (lines[0]["sys"], lines[0]["path"]) == ("open", str(bench.payload))
+    assert lines[0]["pid"] == lines[0]["tgid"] > 1
+    assert "a worker died while it installed a descriptor" in lines[0]["msg"]
+    assert "--fd-answers" in lines[0]["tip"]
+
+
+@pytest.mark.parametrize("mode", [SEND, TWO_STEP, STRICT])
 def test_b2_caller_dies_at_every_point(bench: Bench, mode: str) -> None:
     """B2: nothing is done for a caller that died before the last check, and its death costs no worker and
     leaves no descriptor."""
     skipped = ("send-after", "complete-after", "count-before", "count-after", "closing", "taken")
     entries = [
         (letter, point)
-        for letter in "otcmrs"
+        for letter in "owktcmrs"
         for point in ["taken", *points(letter, mode)]
         if point not in skipped or point == "taken"
     ] * 2
@@ -135,6 +159,8 @@ def test_b2_caller_dies_at_every_point(bench: Bench, mode: str) -> None:
         run.running.line("0 ", 20)
         before = [descriptors(pid) for pid in run.processes("syd_emu")]
         run.running.line("end", 30)
+        # a worker may still be at what it does after its last answer
+        wait_until(lambda: max(descriptors(pid) for pid in run.processes("syd_emu")) <= max(before), 2)
         after = [descriptors(pid) for pid in run.processes("syd_emu")]
         os.write(writer, b"\n")
         outcome = run.finish()

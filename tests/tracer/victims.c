@@ -4,7 +4,8 @@
  * ok, errno of a refusal, "wrong" for a result the kernel would not have given, "killed" if it was.
  *
  *     o open an existing file   t open it with O_TRUNC   c creat   m mkdir   s stat   r rename   h chdir
- *     x execve                  l symlink                u truncate           d rmdir
+ *     x execve                  l symlink                u truncate           d rmdir    n link
+ *     w open an existing file to write   k the same with O_CREAT   (opened once, and no more than one left over)
  *
  *     victims load DIR SECONDS CALLERS     callers that check everything for a time; figures at the end
  *     victims again DIR LETTER COUNT       one call COUNT times in this process: "result N" lines
@@ -43,6 +44,22 @@ static int check_file(int fd, const char *text)
     return n >= 0 && strcmp(buffer, text) == 0 ? 0 : WRONG;
 }
 
+static int descriptors_of(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static int check_writable(int fd, int before)
+{
+    struct stat st;
+    if (check_file(fd, "content") || fstat(fd, &st) < 0 || write(fd, "more", 4) != 4)
+        return WRONG;
+    return descriptors_of() - before <= 2 ? 0 : WRONG;
+}
+
 static int check_created(int fd, const char *path)
 {
     struct stat mine, named;
@@ -56,7 +73,7 @@ static int call(char letter, const char *path)
 {
     struct stat st;
     char other[512], here[512];
-    int fd;
+    int fd, before = descriptors_of();
     snprintf(other, sizeof other, "%s.new", path);
     switch (letter) {
     case 'o':
@@ -65,6 +82,12 @@ static int call(char letter, const char *path)
     case 't':
         fd = syscall(SYS_open, path, O_RDWR | O_TRUNC);
         return fd < 0 ? refused() : check_file(fd, "");
+    case 'w':
+    case 'k':
+        fd = syscall(SYS_open, path, O_RDWR | (letter == 'k' ? O_CREAT : 0), 0600);
+        return fd < 0 ? refused() : check_writable(fd, before);
+    case 'n':
+        return syscall(SYS_link, "/etc/passwd", path) < 0 ? refused() : 0;
     case 'c':
         fd = syscall(SYS_creat, path, 0640);
         return fd < 0 ? refused() : check_created(fd, path);
@@ -199,14 +222,6 @@ static void wrong(struct tally *t, int check, int failed)
     t->wrong += failed;
     if (failed)
         t->which |= 1L << check;
-}
-
-static int descriptors_of(void)
-{
-    int n = 0;
-    for (int fd = 0; fd < 1024; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
-    return n;
 }
 
 /* Whether a path is there; an EIO of the question itself is no answer. */

@@ -1,0 +1,210 @@
+"""What becomes of a dead worker's calls: finished, answered, or dispatched again (I2, I3).
+
+wait status --> reap_worker --+--> what it had in hand, by the phase it had announced
+                              +--> what it had not begun: another worker
+                              +--> a liar's: EIO, nothing it said is believed
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EIO
+from time import monotonic_ns
+
+from syd_pool.linux import notify
+from syd_pool.linux.numbers import NAME, NR
+from syd_pool.shm import control as c
+from syd_pool.shm.ring import (
+    CHDIR_DONE,
+    DESCRIPTOR,
+    EFFECT,
+    EXEC_DONE,
+    NOTIFY,
+    Q_STOP,
+    SLOTS,
+    W_ANSWERED,
+    W_DROPPED,
+    W_GONE,
+    W_NUMBER,
+    W_PHASE,
+    W_READY,
+    W_TAKEN,
+    count_of,
+    number_of,
+)
+from syd_pool.tracer import events, ghost, watch
+from syd_pool.tracer.condemn import kill_caller
+from syd_pool.tracer.dispatch import again, answer_error, answer_value
+from syd_pool.tracer.ledger import balance, is_closed, listener_of, slot_of, valid, waiting_for
+from syd_pool.tracer.pool import rank, read_completions, spawn_worker
+from syd_pool.tracer.state import Run, Worker
+from syd_pool.tracer.tasks import subject
+
+POISON_DEATHS = 2  # crashes that a program's call may cost
+# what a slot has cost, in its field `again`: foreign kills below, crashes above
+CRASH = 1 << 16
+FOREIGN_DEATHS = 32  # kill -9 of whoever holds it, again and again: the out-of-memory killer, perhaps
+BOOT_FAILURES = 3
+FOREIGN_KILLS = 300  # ... of workers that are not ready yet count as one such failure
+EXIT_NO_WORKER = 70  # EX_SOFTWARE
+# deaths of a worker's own making; a foreign SIGKILL blames nobody
+_CRASHES = (4, 5, 6, 7, 8, 11, 31)  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS
+
+
+def reap_worker(run: Run, worker: Worker, status: int) -> None:
+    """A worker has died: answer, finish or dispatch again every call it held (I2, I3)."""
+    read_completions(run, worker, False)
+    retired = not worker.open and worker.request.q[Q_STOP] == 1 and status == 0
+    c.change(run.control, worker.index, c.DEAD, monotonic_ns())
+    del run.workers[worker.pid]
+    run.blocks.pop(worker.pid, None)
+    worker.open = False
+    rank(run)
+    words = worker.page.q
+    run.control.q[c.H_LOG_DROPPED] += words[W_DROPPED]
+    was_ready = words[W_READY] == 1
+    if worker.lied:
+        _settle_liar(run, worker)
+    else:
+        _settle_calls(run, worker, status)
+    if not retired and not run.ended:
+        run.control.q[c.H_DIED] += 1
+    run.slots[worker.index] = None
+    watch.dead_worker(run, worker, status)
+    for fd in (worker.bell, worker.page.fd):
+        os.close(fd)
+    worker.socket.close()
+    worker.request.close()
+    worker.page.close()
+    if run.ghost:
+        ghost.let_go(run)
+    else:
+        _survive(run, was_ready, _crashed(status) or worker.reason != 0)
+
+
+def _settle_calls(run: Run, worker: Worker, status: int) -> None:
+    """What a worker held that has told the truth."""
+    words = worker.page.q
+    run.answered += count_of(words[W_ANSWERED])
+    run.gone += count_of(words[W_GONE])
+    in_hand = words[W_TAKEN] - 1
+    calls = worker.in_flight()
+    # an exit is a crash, too, while it holds a call: it leaves only with nothing to do
+    blame = in_hand in calls and (_crashed(status) or worker.reason != 0 or os.WIFEXITED(status))
+    if blame:
+        _blame(run, worker, in_hand)
+    for index in calls:
+        if index == in_hand:
+            _settle_call(run, worker, index, blame)
+        else:
+            again(run, worker, index, 0)
+
+
+def _settle_liar(run: Run, worker: Worker) -> None:
+    """What a worker held whose words are worth nothing: every call of its ring that still waits gets EIO.
+
+    How many it had answered cannot be asked, but whatever is in flight nowhere then has been closed.
+    """
+    for _, index in [key for key in run.held if key[0] == worker.pid]:
+        again(run, worker, index, 0)  # a judgement: another worker makes it
+    elsewhere = waiting_for(run)
+    words = worker.page.q
+    in_hand = words[W_TAKEN] - 1
+    if words[W_PHASE] == in_hand << 8 | DESCRIPTOR and 0 <= in_hand < worker.head and not is_closed(worker, in_hand):
+        _unknown(run, *slot_of(worker, in_hand)[4:])
+    for index in range(max(0, worker.head - SLOTS), worker.head):
+        kind, run_id, _, notification, _, _, _ = slot_of(worker, index)
+        if kind == NOTIFY and notification not in elsewhere and valid(run, run_id, notification):
+            run.control.q[c.H_EIO] += 1
+            answer_error(run, listener_of(run, run_id), notification, EIO)
+    closed, in_flight = balance(run)
+    run.answered += run.received - in_flight - closed
+
+
+def _survive(run: Run, was_ready: bool, own: bool) -> None:
+    """Without a worker nothing is answered, so the last one is replaced at once, without asking the monitor;
+    so is one of the first that somebody else killed while it served.
+
+    Workers that die before they are ready are a fault of ours or of this host: the run ends (I1).  One kill -9
+    from outside after the other is not, unless it never ends.
+    """
+    run.boot_failures = 0 if was_ready else run.boot_failures + (FOREIGN_KILLS if own else 1)
+    few = was_ready and not own and len(run.workers) < run.control.q[c.H_NPROC]
+    if run.ended or (run.ready and not few):
+        return
+    if run.boot_failures >= BOOT_FAILURES * FOREIGN_KILLS:
+        os.write(2, b"syd-pool: no worker can start here; `syd-pool check` may tell why\n")
+        run.status, run.ended, run.reason = EXIT_NO_WORKER, True, "setup"
+        return
+    spawn_worker(run)
+
+
+def _crashed(status: int) -> bool:
+    """Did it die of its own making (poison), or was it killed by somebody?"""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) in _CRASHES
+    return os.WEXITSTATUS(status) != 0
+
+
+def _poison_key(kind: int, tgid: int, nr: int) -> tuple[int, int]:
+    """(program, number): whose call it is.  The checks after an exec and a chdir are theirs, too."""
+    return subject(tgid), {EXEC_DONE: NR["execve"], CHDIR_DONE: NR["chdir"]}.get(kind, nr)
+
+
+def _blame(run: Run, worker: Worker, index: int) -> None:
+    """Count a crash against the call in hand: two, and the same program's same call is denied from now on (G5)."""
+    kind, _, _, _, _, nr, tgid = slot_of(worker, index)
+    key = _poison_key(kind, tgid, nr)
+    run.deaths[key] = run.deaths.get(key, 0) + 1
+    if run.deaths[key] == POISON_DEATHS:
+        run.poisoned.add(key)
+        run.control.q[c.H_DENIED] += 1
+        name = NAME.get(key[1], "?")
+        run.log("poison", tgid, f"{name} has cost {POISON_DEATHS} workers", "this program's are denied from now on")
+
+
+def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
+    """The call a dead worker had in hand, by the phase it had announced."""
+    kind, run_id, deaths, notification, tid, nr, tgid = slot_of(worker, index)
+    cost = CRASH if blame else 1
+    crashes, foreign = divmod(deaths + cost, CRASH)
+    poison = crashes >= POISON_DEATHS or (blame and _poison_key(kind, tgid, nr) in run.poisoned)
+    if not poison and foreign >= FOREIGN_DEATHS:
+        poison = True
+        run.log("poison", tid, f"{NAME.get(nr, '?')} has met {foreign} workers that were killed", "it is denied")
+    if kind != NOTIFY:
+        task = run.held.pop((worker.pid, index), None) if poison else None
+        if task is not None:
+            events.on_verdict(run, task, kind, EACCES, (), "no worker lived to judge what it did")
+        else:
+            again(run, worker, index, cost)
+        return
+    listener = listener_of(run, run_id)
+    words = worker.page.q
+    if is_closed(worker, index):
+        return  # it died between the answer and W_DONE
+    word = words[W_PHASE]
+    phase = word & 0xFF if word >> 8 == index else 0
+    if not notify.valid(listener, notification):
+        if phase & DESCRIPTOR:
+            _unknown(run, tid, nr, tgid)
+        run.gone += 1
+        return
+    number = number_of(words[W_NUMBER], index)
+    if number >= 0:
+        answer_value(run, listener, notification, number)
+    elif phase & EFFECT:  # HANDED alone: its descriptor was not taken, else the slot would be settled
+        run.control.q[c.H_EIO] += 1
+        run.log("outcome", tid, f"worker {worker.pid} died during {NAME.get(nr, '?')}", "answered EIO")
+        answer_error(run, listener, notification, EIO)
+    elif poison:
+        answer_error(run, listener, notification, EACCES)
+    else:
+        again(run, worker, index, cost)
+
+
+def _unknown(run: Run, tid: int, nr: int, tgid: int) -> None:
+    """Died in ADDFD+SEND: its caller may have been told `descriptor 0`.  It must not run on (I2, mode send)."""
+    run.control.q[c.H_UNKNOWN] += 1
+    why = "a worker died while it installed a descriptor, and what the caller was told is unknown"
+    kill_caller(run, tgid, tid, nr, why, "use --fd-answers two-step or strict where workers are killed")
