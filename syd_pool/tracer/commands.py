@@ -12,7 +12,7 @@ the lock is closed nothing can be written any more, not even by us.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EOPNOTSUPP, EPERM
+from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EPERM
 from time import monotonic
 
 from syd_pool.linux import notify
@@ -219,16 +219,7 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
             raise bad(one, "the rules are locked", errno=EPERM)
         if split(one)[0] == "lock" and trial.lock != DROP and one in ("lock:ipc", "lock:i"):
             raise bad(one, "write it by itself", errno=EBUSY)
-        if one.startswith("if_built ") and not number.isdigit():
-            one = one[len("if_built ") :]  # a line of ours that may be left out
-            try:
-                live.edit(trial, one)
-            except BadRule as error:
-                if error.errno != EOPNOTSUPP:
-                    raise
-                continue
-        else:
-            live.edit(trial, one)
+        live.edit(trial, one)
         if split(one)[0] != "lock" and one != "l":
             edits.append(one)
     run.config.rules = trial
