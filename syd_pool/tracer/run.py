@@ -214,6 +214,7 @@ def _on_outcome(this: Run) -> None:
     failed = spawn.outcome(this.prepared)
     if failed is None:
         status.report(this.config.status_fd, "exec")
+        this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
     this.ended = True
@@ -453,7 +454,7 @@ def _tell_dropped(this: Run) -> None:
     """The last line: how many lines found the way to the log full (the kernel queues few datagrams, unix(7))."""
     dropped = this.control.q[c.H_LOG_DROPPED] + sum(worker.page.q[W_DROPPED] for worker in this.workers.values())
     if dropped:
-        more = [("act", b"drop"), ("count", dropped)]
+        more: list[tuple[str, bytes | int]] = [("act", b"drop"), ("count", dropped)]
         this.log_line(b"warn", "log", os.getpid(), "log lines lost: the log writer did not keep up", more)
 
 
