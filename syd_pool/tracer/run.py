@@ -214,6 +214,7 @@ def _on_outcome(this: Run) -> None:
     failed = spawn.outcome(this.prepared)
     if failed is None:
         status.report(this.config.status_fd, "exec")
+        this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
     this.ended = True
