@@ -25,6 +25,7 @@ from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.shm import control
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
@@ -382,7 +383,7 @@ def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
     def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_COMMAND)
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_COMMAND, C_BOUND)
         true = call.index
         choice = words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
