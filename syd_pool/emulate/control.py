@@ -136,7 +136,7 @@ def kind_of(fd: int) -> str:
             return kind
     if S_ISLNK(mode):
         inside = in_proc(text_of(fd))
-        return "magiclink" if inside is not None and pid_in(inside) else "symlink"
+        return "magiclink" if inside is not None and (pid_in(inside) or inside in _SELF) else "symlink"
     if not S_ISREG(mode):
         return "misc"
     if fstatfs_type(fd) == _SECRETMEM_MAGIC:
@@ -147,6 +147,7 @@ def kind_of(fd: int) -> str:
     return "memfd" if name.startswith(b"/memfd:") and not status.st_nlink else ""
 
 
+_SELF = (b"/self", b"/thread-self")  # of procfs
 _KINDS = ((S_ISDIR, "dir"), (S_ISBLK, "bdev"), (S_ISCHR, "cdev"), (S_ISSOCK, "socket"), (S_ISFIFO, "fifo"))
 
 

@@ -12,7 +12,9 @@ straight to the walk; that is a matter of speed only.
 from __future__ import annotations
 
 import os
+from errno import ENAMETOOLONG
 
+from syd_pool.emulate.deep import deep_text
 from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, open_how
 
 TYPE_CHECKING = False
@@ -161,9 +163,14 @@ def shown(text: bytes, tgid: int) -> bytes:
 def text_of(fd: int) -> bytes:
     """The kernel's name for what our descriptor holds; not a path for pipes, sockets and the like.
 
-    Raises OSError ENAMETOOLONG where the kernel cannot say it.
+    Raises OSError ENAMETOOLONG where neither the kernel can say it nor we (deep.py).
     """
-    text = os.readlink(b"/proc/self/fd/%d" % fd)
+    try:
+        text = os.readlink(b"/proc/self/fd/%d" % fd)
+    except OSError as error:
+        if error.errno != ENAMETOOLONG:
+            raise
+        return deep_text(fd)
     return _living_name(fd, text) if text.endswith(b" (deleted)") else text
 
 

@@ -38,16 +38,15 @@ if TYPE_CHECKING:
 
     Row = tuple[int, Value, str, str, str]
 
+OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
 YES, PARTLY, NO = "supported", "partly", "no"
 START, LIVE = "start", "live"
-OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
 INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
 
 _NO_GUARD = "the guard that it lifts is not built: what it permits is permitted always"
 _OWN = "our own memory is not guarded in this way; nothing to lift"
 _KEPT = "the command gets the capability, where in syd only its emulators have it"
 _SETID = "the change a rule names may be made more than once"
-_SAFE_BIND = "a bind(2) cannot add a rule for all workers yet; allow the address by allow/net/connect+"
 _NAMESPACES = "namespaces are not built yet"
 _MOUNTS = "mounts and another root are not built yet"
 _UTS = "uname(2) is not answered by us yet"
@@ -59,7 +58,7 @@ _MEMORY = "memory limits are not built yet"
 _LANDLOCK = "no effect while sandbox/lock is off, which it is: Landlock rules are not built yet"
 
 OPTIONS: dict[str, Row] = {
-    "trace/allow_safe_bind": (BOOL, False, NO, START, _SAFE_BIND),
+    "trace/allow_safe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_safe_setgid": (BOOL, False, PARTLY, START, _SETID),
     "trace/allow_safe_setuid": (BOOL, False, PARTLY, START, _SETID),
     "trace/allow_safe_syslog": (BOOL, False, NO, START, "syslog(2) is not emulated"),
@@ -174,7 +173,7 @@ OPTIONS: dict[str, Row] = {
     "trace/force_umask": (OCTAL, -1, NO, LIVE, "the umask is not forced yet"),
     "trace/memory_access": (MEMORY, 2, YES, START, ""),
     "trace/sync_seccomp": (BOOL, True, YES, START, ""),
-    "timeout": (DURATION, None, YES, START, ""),
+    "timeout": (DURATION, None, YES, LIVE, ""),
     "log/level": (LEVEL, None, YES, LIVE, ""),
     "log/verbose": (VERBOSE, 0, YES, LIVE, ""),
     "log/lock/same_exec_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),

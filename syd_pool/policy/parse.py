@@ -512,22 +512,25 @@ def _run_time_only(_: Ruleset, line: str) -> None:
     raise bad(line, "only the run-time interface has this command")
 
 
-def _not_built(_: Ruleset, line: str) -> None:
-    raise unbuilt(line, "the run-time interface is not built yet")
+def _show(rules: Ruleset, line: str) -> None:
+    """stat, dump: the rules as they are here, on standard error."""
+    from syd_pool.policy.describe import show
+
+    show(rules, line == "dump")
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:
     if operator != "!":
         raise bad(line, "write cmd/exec!COMMAND")
-    _not_built(rules, line)
+    _run_time_only(rules, line)
 
 
 _WORDS: dict[str, Callable[[Ruleset, str], None]] = {
     "lock": lambda rules, line: _set_lock(rules, line, ON),
     "l": lambda rules, line: _set_lock(rules, line, ON),
     "reset": lambda rules, _: rules.reset(),
-    "stat": _not_built,
-    "dump": _not_built,
+    "stat": _show,
+    "dump": _show,
     "panic": _run_time_only,
     "ghost": _run_time_only,
 }

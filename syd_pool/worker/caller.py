@@ -30,12 +30,14 @@ from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigm
 from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_CHROOT,
     C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
     C_INTERRUPTED,
+    C_KILLS,
     C_MAY_BLOCK,
     C_TRACEME,
     C_UNBLOCKED,
@@ -208,6 +210,13 @@ class Caller(Call):
         self._complete(C_COMMAND, 0)
         raise Gone
 
+    def hand_bound(self, path: bytes) -> None:
+        self.give_back()
+        self._socket.send(path or b"!")
+        self.handed_over = True
+        self._complete(C_BOUND, 0)
+        raise Gone
+
     def note_traceme(self) -> None:
         # The tracer answers: what a thread was told before is known to it alone.
         self.handed_over = True
@@ -342,6 +351,9 @@ class Caller(Call):
 
     def panic(self) -> None:
         self.panicked = True
+
+    def condemn(self) -> None:
+        self._complete(C_KILLS, 0)
 
     def end_run(self, errno: int) -> None:
         self._complete(C_EXIT, errno)

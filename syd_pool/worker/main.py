@@ -24,7 +24,7 @@ from syd_pool.emulate.identity import groups_permitted
 from syd_pool.emulate.judge import SIGKILL, send_signal
 from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
 from syd_pool.linux import caps
-from syd_pool.linux.libc import close_all_but, die_with_parent, set_name
+from syd_pool.linux.libc import AT_EACCESS, close_all_but, die_with_parent, set_name
 from syd_pool.linux.notify import (
     AUDIT_ARCH_X86_64,
     RESP,
@@ -335,7 +335,7 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     """Run a handler with the identity of a caller that has changed its own (B7)."""
     if caller.nr in _AS_WE_ARE:
         return handler(caller)
-    identity = creds.of_task(caller.tid, caller.nr in _REAL_IDS)
+    identity = creds.of_task(caller.tid, _asks_with_real_ids(caller))
     shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
     caller.valid()
     if not groups_permitted(caller.rules, identity[2]):
@@ -357,8 +357,14 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
         die_with_parent(parent)  # a change of ids takes that back (prctl(2), PR_SET_PDEATHSIG)
 
 
+def _asks_with_real_ids(caller: Caller) -> bool:
+    """access(2) and its kin do, but faccessat2(2) with AT_EACCESS."""
+    return caller.nr in _REAL_IDS or (caller.nr == _FACCESSAT2 and not caller.args[3] & AT_EACCESS)
+
+
 _CONNECT = NR["connect"]
-_REAL_IDS = (NR["access"], NR["faccessat"], NR["faccessat2"])
+_FACCESSAT2 = NR["faccessat2"]
+_REAL_IDS = (NR["access"], NR["faccessat"])
 # Noted, not performed by us; or judged by what the caller may, since whom we may signal goes by other ids (kill(2))
 _AS_WE_ARE = tuple(NR[name] for name in (*IDENTITY, *(row[0] for row in SIGNALS)))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import socket
 import struct
 import threading
@@ -156,6 +158,26 @@ def test_an_open_that_waits_for_a_lease(runner: Runner, arena: Arena) -> None:
     outcome = runner.boxed(command, LOOK, env={"SYD_POOL_STALL_MS": "500"})
     assert outcome.facts == {"lease": "0", "meanwhile": "0", "opened": "0", "flags": "1", "waited": "1"}, outcome
     assert runner.native(command).facts == outcome.facts
+
+
+@pytest.mark.parametrize("what", ["lease-truncate", "lease-exec"])
+def test_other_calls_that_meet_a_lease(runner: Runner, arena: Arena, what: str) -> None:
+    """F1: truncate waits as natively, an execution is EAGAIN (natively it waits); no worker is held up by either."""
+    file = arena.box / "leased"
+    shutil.copy("/bin/true", file)
+    file.chmod(0o777)
+    os.chown(file, runner.identity.uid or 0, runner.identity.uid or 0)
+    command = [runner.payload("review"), what, str(arena.box), str(file)]
+    rules = [*LOOK, "sandbox/truncate,exec:on", "allow/truncate,exec+/***"]
+    outcome = runner.boxed(command, rules, env={"SYD_POOL_STALL_MS": "500", "SYD_NPROC": "1"})
+    expected = {"lease": "0", "meanwhile": "0", "slow": "0", "status": "0"}
+    if what == "lease-truncate":
+        expected |= {"truncate": "0", "waited": "1"}
+    else:
+        expected |= {"status": str(errno.EAGAIN)}
+    assert outcome.facts == expected, outcome
+    native = runner.native(command).facts
+    assert native == expected | {"status": "0"}
 
 
 def test_threads_that_move_while_one_executes(runner: Runner, arena: Arena, seconds: float) -> None:

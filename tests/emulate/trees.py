@@ -115,6 +115,9 @@ class TreeCall(Call):
         self.effects += 1
         self._before_effect()
 
+    def blocking(self, fn: Callable[..., int], *args: Any) -> int:
+        return fn(*args)
+
     def umask_with_room(self) -> int:
         return self.umask()
 
@@ -135,6 +138,9 @@ class TreeCall(Call):
 
     def resume(self) -> None:
         self.resumed = True
+
+    def condemn(self) -> None:
+        self.condemned = True
 
     def judge(self, category: str, path: bytes) -> None:
         judging.judge(self, category, path)

@@ -40,7 +40,7 @@ REFUSED = {
         |allow/fs+foo|allow/fs+*|allow/fs+EXT4|allow/fs+0xzz|allow/fs,stat+ext4|allow/ioctl+foo
         |include /x.syd-3|include_profile nope|load/3|panic|ghost|setuid+foo:1|setuid+0|setuid+0:0|setuid
         |bind+
-        |reset:1|append!|cmd/exec:x|trace/exit_wait_all:1\n|allow/stat+/a\0b""",
+        |reset:1|append!|cmd/exec:x|cmd/exec!true|trace/exit_wait_all:1\n|allow/stat+/a\0b""",
     EPERM: "|setenv!SYD_FOO=1|unsetenv!SYD_FOO|unsetenv!SYD_FOO=1|passenv+SYD_*|passenv+SYD_FOO",
     EACCES: "|setgid+0:1|setuid+0:10",
     EOPNOTSUPP: """
@@ -50,7 +50,7 @@ REFUSED = {
         |append+/x|mask+/x|block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
         |symlink-try+/x|trace/force_cloexec:1|trace/deny_dotdot:1|trace/force_umask:077|trace/deny_tsc:1
         |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
-        |uts/host:a|time:5|workdir:/x|proxy/port:1|stat|dump|cmd/exec!true
+        |uts/host:a|time:5|workdir:/x|proxy/port:1
         |deny/ioctl+FIONBIO|deny/ioctl-TIOCSTI|allow/ioctl+TIOCSTI|allow/ioctl+TIOCLINUX!|deny/net/link+route
         |deny/net/accept+any!80""",
 }

@@ -21,7 +21,8 @@ SYD = ROOT / "scripts" / "syd"
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
 W, OFF = "-msandbox/write:on", "-poff"
 LOCKED = "test -c /dev/syd/sandbox/write:on || echo locked out"
-EDITS = "test -c /dev/syd/sandbox/write:on && echo on; test -c /dev/syd/lock:on; test -c /dev/syd/sandbox/read:on || echo no"
+EDITS = """test -c /dev/syd/sandbox/write:on && echo on
+test -c /dev/syd/lock:on; test -c /dev/syd/sandbox/read:on || echo no"""
 ASKS = """test -c /dev/syd/sandbox/read:on; test -c '/dev/syd/sandbox/read?' && echo on
 test -c /dev/syd/sandbox/read:off; test -c '/dev/syd/sandbox/read?' || echo off"""
 CALL = "import socket; socket.create_connection(('127.0.0.1', 81))"
