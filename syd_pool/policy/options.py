@@ -175,7 +175,7 @@ OPTIONS: dict[str, Row] = {
     "trace/sync_seccomp": (BOOL, True, YES, START, ""),
     "timeout": (DURATION, None, YES, LIVE, ""),
     "log/level": (LEVEL, None, YES, LIVE, ""),
-    "log/verbose": (VERBOSE, 0, YES, LIVE, ""),
+    "log/verbose": (VERBOSE, 0, PARTLY, LIVE, "1 adds the arguments of a call that was denied; 2 and more add nothing"),
     "log/lock/same_exec_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
     "log/lock/new_exec_on": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
     "log/lock/subdomains_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
