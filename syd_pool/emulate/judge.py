@@ -93,6 +93,11 @@ def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | 
     return found
 
 
+def _arguments(call: Call) -> list[tuple[str, bytes | int]]:
+    """The registers of the call, from log/verbose:1 on."""
+    return [("args", b",".join(b"%#x" % a for a in call.args))] if call.rules.option("log/verbose") else []
+
+
 def report(call: Call, category: str, path: bytes, action: int) -> None:
     """One log line for a decision (spec 1.14)."""
     level = b"notice" if category in ("walk", "stat") else b"warn"
@@ -104,7 +109,7 @@ def report(call: Call, category: str, path: bytes, action: int) -> None:
             ("act", actions.NAMES[action].encode()),
             ("sys", NAME.get(call.nr, "?").encode()),
             (_key(category, path), path),
-            ("args", b",".join(b"%#x" % a for a in call.args)),
+            *_arguments(call),
             ("pid", call.tid),
             ("tgid", call.tgid),
             *_reasons(call, category, path),

@@ -39,10 +39,8 @@ if TYPE_CHECKING:
     Row = tuple[int, Value, str, str, str]
 
 OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
-
 YES, PARTLY, NO = "supported", "partly", "no"
 START, LIVE = "start", "live"
-OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
 INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
 
 _NO_GUARD = "the guard that it lifts is not built: what it permits is permitted always"
@@ -177,7 +175,7 @@ OPTIONS: dict[str, Row] = {
     "trace/sync_seccomp": (BOOL, True, YES, START, ""),
     "timeout": (DURATION, None, YES, LIVE, ""),
     "log/level": (LEVEL, None, YES, LIVE, ""),
-    "log/verbose": (VERBOSE, 0, YES, LIVE, ""),
+    "log/verbose": (VERBOSE, 0, PARTLY, LIVE, "1 adds the arguments of a call that was denied; 2 and more add nothing"),
     "log/lock/same_exec_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
     "log/lock/new_exec_on": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
     "log/lock/subdomains_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),

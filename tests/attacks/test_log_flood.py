@@ -76,3 +76,15 @@ def test_the_tip_grants_what_was_denied_and_nothing_else(tmp_path: Path) -> None
     rule = line["tip"].split("`")[1].rstrip("'")
     assert read(odd, rule).stdout == "x"
     assert read(tmp_path / "abb?", rule).returncode == 1
+
+
+@pytest.mark.parametrize(("options", "shown"), [((), False), (("-mlog/verbose:1",), True), (("-v",), True)])
+def test_arguments_are_logged_when_asked_for(options: tuple[str, ...], shown: bool) -> None:
+    """log/verbose:1 and -v add the arguments of the call."""
+    command = [SYD, "-poff", *options, "-msandbox/mkdir:on", "--", "/bin/mkdir", "/srv/no"]
+    env = {**os.environ, "SYD_QUIET_TTY": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    denials = [line for line in lines if line["ctx"] == "access"]
+    assert len(denials) == 1, done.stderr
+    assert ("args" in denials[0]) is shown
