@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, KILL_PROCESS, cache_directory, cached
+from syd_pool.boundary.ipc_filter import ipc_rules
 from syd_pool.boundary.keeper_filter import keeper_rules
 from syd_pool.boundary.worker_filter import worker_rules
 from syd_pool.linux.landlock import signal_scope
@@ -32,7 +33,8 @@ def prebuild() -> int:
     from syd_pool.policy import Ruleset
 
     scoped = signal_scope()
-    programs = {id(rules): (rules, KILL_PROCESS) for rules in (keeper_rules(), worker_rules(), worker_rules(False))}
+    ours = (keeper_rules(), ipc_rules(), worker_rules(), worker_rules(False))
+    programs = {id(rules): (rules, KILL_PROCESS) for rules in ours}
     for profile in ("off", "fs", "lib", ""):
         for commands in USUAL:
             for options in OPTIONS:

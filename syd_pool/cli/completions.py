@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from errno import EINVAL
 
+from syd_pool.cli import ctl
 from syd_pool.cli.main import VERBS
 from syd_pool.cli.options import OPTIONS, Option
 from syd_pool.policy.files import available
@@ -18,6 +19,8 @@ OFFERED = tuple(option for option in OPTIONS if not option.unbuilt)
 OF_VERB = {
     "check": ["--json", "--help"],
     "syscalls": ["--json", "--help"],
+    "ctl": list(ctl.WORDS),
+    "exec": ["--help"],
     "completions": ["bash", "zsh", "fish"],
 }
 

@@ -68,6 +68,7 @@ class Call:
         "find",
         "id",
         "listener",
+        "magic",
         "nr",
         "own_pids",
         "rules",
@@ -84,6 +85,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
+    magic: bool  # the run began with rules that may change or be seen: /dev/syd is there
     own_pids: Ours  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
@@ -150,6 +152,17 @@ class Call:
 
     def note_chroot(self) -> None:
         """Hand the call to the tracer, which closes the file system to the whole run and answers 0.  Raises Gone."""
+        raise NotImplementedError
+
+    def hand_command(self) -> None:
+        """Hand the call to the tracer, which reads the command anew, carries it out and answers.  Raises Gone."""
+        raise NotImplementedError
+
+    def hand_bound(self, path: bytes) -> None:
+        """Hand a bind(2) that has succeeded to the tracer, which allows connecting to it and answers 0.  Raises Gone.
+
+        path: where the socket is, b"" for an address that the socket itself tells
+        """
         raise NotImplementedError
 
     def note_traceme(self) -> None:

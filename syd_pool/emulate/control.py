@@ -3,7 +3,8 @@
 SCM_RIGHTS       each descriptor is judged by what it is (syd(7), Restricting File Descriptor Passing) and
                  passed as our duplicate; the caller cannot put another under its number meanwhile
 SCM_CREDENTIALS  passed as it is: the kernel checks it against us, who have the caller's ids and
-                 capabilities but not its pid.  So without CAP_SYS_ADMIN it is EPERM even for the own pid
+                 capabilities but not its pid.  So without CAP_SYS_ADMIN, which is put on for a message that
+                 names the caller and nobody else, it is EPERM even for the own pid
 IP, IPV6         source routes, routing headers and packet information are taken out unless an option lifts it
 others           passed as they are
 """
@@ -73,6 +74,12 @@ def has_credentials(messages: list[Message]) -> bool:
     return any(m[:2] == (SOL_SOCKET, SCM_CREDENTIALS) for m in messages)
 
 
+def names_caller(call: Call, messages: list[Message]) -> bool:
+    """Do the credentials among `messages` name the caller's process, and no other?"""
+    pids = [_UCRED.unpack(m[2])[0] for m in messages if m[:2] == (SOL_SOCKET, SCM_CREDENTIALS) and len(m[2]) == 12]
+    return pids == [call.tgid]
+
+
 def credentials(call: Call) -> Message:
     """What the kernel would say of the caller by itself: its pid and real ids.  Raises OSError; Gone."""
     uid, gid = os.getuid(), os.getgid()
@@ -129,7 +136,7 @@ def kind_of(fd: int) -> str:
             return kind
     if S_ISLNK(mode):
         inside = in_proc(text_of(fd))
-        return "magiclink" if inside is not None and pid_in(inside) else "symlink"
+        return "magiclink" if inside is not None and (pid_in(inside) or inside in _SELF) else "symlink"
     if not S_ISREG(mode):
         return "misc"
     if fstatfs_type(fd) == _SECRETMEM_MAGIC:
@@ -140,6 +147,7 @@ def kind_of(fd: int) -> str:
     return "memfd" if name.startswith(b"/memfd:") and not status.st_nlink else ""
 
 
+_SELF = (b"/self", b"/thread-self")  # of procfs
 _KINDS = ((S_ISDIR, "dir"), (S_ISBLK, "bdev"), (S_ISCHR, "cdev"), (S_ISSOCK, "socket"), (S_ISFIFO, "fifo"))
 
 

@@ -230,7 +230,9 @@ def _read_needs(call: Call, found: Found) -> Needs:
     the then undumpable process could be looked at (B5).
     """
     try:
-        fd = os.open(b"/proc/self/fd/%d" % found.fd, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        # Natively an execution waits for a lease (fcntl(2)); a worker does not, others wait for its verdicts: EAGAIN.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        fd = os.open(b"/proc/self/fd/%d" % found.fd, flags)
     except OSError as error:
         call.log([("ctx", b"exec"), ("msg", b"unreadable program"), ("path", found.path), ("pid", call.tid)])
         raise OSError(error.errno or EACCES, "unreadable program", found.path) from None

@@ -27,8 +27,19 @@ from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
 from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
 from syd_pool.emulate.devices import TTY, is_quick, open_tty
-from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, is_own, pid_in, plain
+from syd_pool.emulate.paths import (
+    HOW_FOLLOW,
+    HOW_LINK,
+    MAGIC,
+    RESOLVE_SHIFT,
+    in_proc,
+    is_magic,
+    is_own,
+    pid_in,
+    plain,
+)
 from syd_pool.emulate.quick import quick
+from syd_pool.emulate.sticky import may_open_to_create
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
 
 TYPE_CHECKING = False
@@ -120,6 +131,10 @@ def _at(call: Call, dirfd: int, i: int, flags: int) -> int | None:
 
 
 def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
+    if call.magic and path.startswith(MAGIC) and is_magic(path):
+        if path != MAGIC or flags & (O_CREAT | O_PATH | O_DIRECTORY):
+            return -EINVAL
+        call.hand_command()
     if flags & O_CREAT:
         return _open_or_create(call, dirfd, path, flags, mode, resolve)
     if plain[path] and not resolve:
@@ -173,6 +188,8 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
     refused = _wrong_kind(kind, flags)
     if refused:
         return refused
+    if flags & O_CREAT and not may_open_to_create(status, path):
+        return -EACCES
     if not plain[path]:
         _guard_proc(call, path, kind, flags)
     _judge(call, path, kind, flags)

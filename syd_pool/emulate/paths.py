@@ -1,9 +1,9 @@
 """What the text of a path says before anything is looked up, and the two ways to open it at once.
 
 A path is plain when its text is the only name the object can have, unless a symbolic link is in it:
-absolute, no empty, "." or ".." component, no slash at the end, and not below a process of procfs, where
-the same name means something else to the caller than to us.  A plain path that openat2() opens with
-RESOLVE_NO_SYMLINKS *is* the real path (design.md I5), so its text is what the rules judge.
+absolute, no empty, "." or ".." component, no slash at the end, not below a process of procfs, where the same
+name means something else to the caller than to us, and not the run-time interface.  A plain path that
+openat2() opens with RESOLVE_NO_SYMLINKS *is* the real path (design.md I5), so its text is what the rules judge.
 
 A path that had a link when it was last looked at is no longer called plain, so that the next look-up goes
 straight to the walk; that is a matter of speed only.
@@ -12,7 +12,9 @@ straight to the walk; that is a matter of speed only.
 from __future__ import annotations
 
 import os
+from errno import ENAMETOOLONG
 
+from syd_pool.emulate.deep import deep_text
 from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, open_how
 
 TYPE_CHECKING = False
@@ -26,6 +28,8 @@ O_PATH, O_CLOEXEC, O_NOFOLLOW, O_DIRECTORY = os.O_PATH, os.O_CLOEXEC, os.O_NOFOL
 HOW_FOLLOW = open_how(O_PATH | O_CLOEXEC, RESOLVE_NO_SYMLINKS)
 HOW_LINK = open_how(O_PATH | O_CLOEXEC | O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
 HOW_DIRECTORY = open_how(O_PATH | O_CLOEXEC | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+
+MAGIC = b"/dev/syd"
 
 # find() and entry() take the RESOLVE_ flags of openat2(2) above their own flags
 RESOLVE_SHIFT = 8
@@ -56,13 +60,18 @@ class _Known(dict[bytes, bool]):
 
 
 def _is_plain(path: bytes) -> bool:
-    if path[:1] != b"/" or not _is_simple(path[1:]):
+    if path[:1] != b"/" or not _is_simple(path[1:]) or is_magic(path):
         return False
     inside = in_proc(path)
     if inside is None:
         return True
     first = inside[1:].partition(b"/")[0]
     return not first.isdigit() and first not in (b"self", b"thread-self")
+
+
+def is_magic(path: bytes) -> bool:
+    """Is it the text of the run-time interface (syd(2))?  Only so spelled: no link and no `..` leads there."""
+    return path.startswith(MAGIC) and path[len(MAGIC) : len(MAGIC) + 1] in (b"", b"/")
 
 
 def _is_simple(path: bytes) -> bool:
@@ -154,9 +163,14 @@ def shown(text: bytes, tgid: int) -> bytes:
 def text_of(fd: int) -> bytes:
     """The kernel's name for what our descriptor holds; not a path for pipes, sockets and the like.
 
-    Raises OSError ENAMETOOLONG where the kernel cannot say it.
+    Raises OSError ENAMETOOLONG where neither the kernel can say it nor we (deep.py).
     """
-    text = os.readlink(b"/proc/self/fd/%d" % fd)
+    try:
+        text = os.readlink(b"/proc/self/fd/%d" % fd)
+    except OSError as error:
+        if error.errno != ENAMETOOLONG:
+            raise
+        return deep_text(fd)
     return _living_name(fd, text) if text.endswith(b" (deleted)") else text
 
 

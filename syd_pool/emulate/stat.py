@@ -12,7 +12,8 @@ from ctypes import addressof, create_string_buffer
 from errno import EBADF, EFAULT, EINVAL, ENOENT
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, plain
+from syd_pool.emulate.magic import STAT, STATX, command
+from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, is_magic, plain
 from syd_pool.emulate.quick import quick
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
@@ -66,6 +67,8 @@ def statx(call: Call) -> int:
     if mask & STATX__RESERVED or flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE or flags & ~_FLAGS:
         return -EINVAL
     path = optional_path(call, 1, flags)
+    if call.magic and is_magic(path):
+        command(call, call.args[4], STATX)
     found = call.find(call, call.fd(0), path, find_flags(flags))
     if path or call.fd(0) == AT_FDCWD:
         _judge(call, found.path)
@@ -118,6 +121,8 @@ def _stat(call: Call, dirfd: int, path: bytes, buffer: int, flags: int) -> int:
             return _answer(call, fd, buffer)
         if fd == -ENOENT:
             return fd
+    elif call.magic and is_magic(path):
+        command(call, buffer, STAT)
     found = call.find(call, dirfd, path, flags)
     _judge(call, found.path)
     return _answer(call, found.fd, buffer)

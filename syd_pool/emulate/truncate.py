@@ -38,7 +38,7 @@ def truncate(call: Call) -> int:
         return -EFBIG
     call.valid()
     call.begin_effect()
-    return raw_truncate(own, length)
+    return call.blocking(raw_truncate, own, length)  # it waits where somebody has a lease on the file (fcntl(2))
 
 
 def ftruncate(call: Call) -> int:

@@ -58,6 +58,7 @@ F_ADD_SEALS = 1033
 F_SEAL_SEAL = 1
 F_SEAL_SHRINK = 2
 F_SEAL_GROW = 4
+F_SEAL_WRITE = 8
 F_SEAL_FUTURE_WRITE = 16
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
 
-from syd_pool.policy import categories, options
+from syd_pool.policy import categories, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.lock import CLOSED, DROP, NAMES, ON, may_follow
 from syd_pool.policy.patterns import normal
-from syd_pool.policy.rules import EXEC, OFF, ON, UNSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from syd_pool.policy.rules import Ruleset
 
     T = TypeVar("T")
-
-LOCKS = {"on": ON, "1": ON, "off": OFF, "0": OFF, "exec": EXEC, "x": EXEC}
-UNBUILT_LOCKS = frozenset("drop d read ro readonly read-only r ipc i".split())
 
 # A list name or category set that has a `-` of its own, and what follows it
 _DASHED = (("all", "x"), ("bind", "try"), ("mkdir", "try"), ("mkfile", "try"), ("mkfifo", "try"),
@@ -46,7 +43,7 @@ _DEFAULTS = {
     "lock": frozenset(("kill", "deny", "warn")),
 }
 
-_GUARD_WHY = {
+GUARD_WHY = {
     "ioctl": "lists of ioctl requests are not built yet",
     "force": "checksums of executables are not built yet",
     "tpe": "trusted path execution is not built yet",
@@ -56,6 +53,24 @@ _GUARD_WHY = {
     "proxy": "the proxy is not built yet",
     "pty": "the terminal is not replaced yet",
     "crypt": "encryption is not built",
+}
+# The other lists: what of them is done
+LISTS = {
+    "allow/ioctl+": (options.PARTLY, "no request is judged, so all are allowed but for a few that are refused always"),
+    "deny/ioctl+": (options.NO, GUARD_WHY["ioctl"]),
+    "allow/lock/*+": (options.PARTLY, "no effect while sandbox/lock is off, which it is: not built yet"),
+    "allow/net/accept+": (options.PARTLY, "accepted connections are not judged, so all are allowed"),
+    "deny/net/accept+": (options.NO, "accepted connections are not judged yet"),
+    "allow/net/link+": (options.PARTLY, "netlink families are not judged, so all are allowed"),
+    "deny/net/link+": (options.NO, "netlink families are not judged yet"),
+    "passenv+": (options.YES, ""),
+    "setenv!": (options.YES, ""),
+    "unsetenv!": (options.YES, ""),
+    "clearenv!": (options.YES, ""),
+    "setuid+": (options.PARTLY, "a change may be made more than once"),
+    "setgid+": (options.PARTLY, "a change may be made more than once; setgroups(2) can only give all groups up"),
+    "include": (options.YES, ""),
+    "include_profile": (options.YES, ""),
 }
 # Requests that stay refused whatever the rules say (boundary/guards.py)
 _FIXED_IOCTLS = frozenset(("TIOCSTI", "TIOCLINUX", str(0x5412), "0x5412", str(0x541C), "0x541c"))
@@ -78,20 +93,31 @@ def unbuilt(line: str, why: str) -> BadRule:
 
 def check_lock(rules: Ruleset, line: str) -> None:
     """Raise BadRule (EPERM) when the rules are locked."""
-    if rules.lock == ON:
-        raise bad(line, "the rules are locked", "give lock:on last", EPERM)
+    if rules.lock in CLOSED:
+        raise bad(line, "the rules are locked", f"give lock:{rules.lock} last", EPERM)
 
 
 def apply(rules: Ruleset, line: str, source: str = "") -> None:
     """Carry out one command.  Raises BadRule."""
     try:
         check_lock(rules, line)
-        _apply(rules, line)
+        if rules.lock == DROP:
+            _check_drop(rules, line)
+        carry_out(rules, line)
     except BadRule as error:
         raise error.at(source) from None
 
 
-def _apply(rules: Ruleset, line: str) -> None:
+def _check_drop(rules: Ruleset, line: str) -> None:
+    """After lock:drop only what tightens is taken, from files and options too.  Raises BadRule."""
+    from syd_pool.policy.live import tightens
+
+    if not tightens(rules, line, *split(line)):
+        raise bad(line, "does not tighten the rules, and the lock is `drop'", "give lock:drop last", EPERM)
+
+
+def carry_out(rules: Ruleset, line: str) -> None:
+    """As apply(), whatever the lock says."""
     if "\0" in line or "\n" in line:
         raise bad(line.replace("\0", "\\0"), "a command is one line without NUL bytes")
     word = _WORDS.get(line)
@@ -150,6 +176,8 @@ def _dash_of_name(line: str, i: int) -> bool:
 
 
 def _expand(rules: Ruleset, text: str) -> str:
+    if rules.live:  # never at run time (syd(2), config/expand)
+        return text
     if "$" in text or text[:1] == "~":
         from syd_pool.policy.expand import expand
 
@@ -172,13 +200,13 @@ def _categories(line: str, names: str, also: tuple[str, ...] = ()) -> list[str]:
 
 
 def _switch(rules: Ruleset, line: str, names: str, text: str) -> None:
-    on = _read(line, options.boolean, _expand(rules, text))
+    on = _read(line, values.boolean, _expand(rules, text))
     chosen = _categories(line, names)
     for category in chosen:
         if category in categories.LISTS:
             raise bad(line, f"`{category}' has no switch", "use sandbox/net")
         if on and category in categories.GUARDS and category not in categories.BUILT:
-            raise unbuilt(line, _GUARD_WHY[category])
+            raise unbuilt(line, GUARD_WHY[category])
     for category in chosen:
         rules.switch(category, on)
 
@@ -235,7 +263,7 @@ def _path_rule(rules: Ruleset, line: str, action: int, chosen: list[str], operat
         _link_rule(line, action, chosen, operator, text)
         return
     if "net/accept" in chosen and action > ALLOW and operator == "+":
-        raise unbuilt(line, "accepted connections are not judged yet")
+        raise unbuilt(line, LISTS["deny/net/accept+"][1])
     text = _unhex(text)
     if text[0] in "/@" or text in _SPECIAL or text.startswith(_SPECIAL_PREFIXES):
         pattern = text.encode("utf-8", "surrogateescape")
@@ -285,7 +313,7 @@ def _link_rule(line: str, action: int, chosen: list[str], operator: str, text: s
     if chosen != ["net/link"] or any(name not in NETLINK for name in text.split(",")):
         raise bad(line, "not a list of netlink families", f"families are {', '.join(NETLINK)}")
     if action > ALLOW and operator == "+":
-        raise unbuilt(line, "netlink families are not judged yet")
+        raise unbuilt(line, LISTS["deny/net/link+"][1])
 
 
 def _lock_rule(rules: Ruleset, line: str, action: int, names: str, operator: str, text: str) -> None:
@@ -314,7 +342,7 @@ def _ioctl_rule(line: str, action: int, operator: str, text: str) -> None:
         if name in _FIXED_IOCTLS:
             raise unbuilt(line, f"{name} is refused always")
     if (action > ALLOW and operator == "+") or (action == ALLOW and operator != "+"):
-        raise unbuilt(line, _GUARD_WHY["ioctl"])
+        raise unbuilt(line, GUARD_WHY["ioctl"])
 
 
 _IOCTL_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_*?"
@@ -351,16 +379,16 @@ def _option(rules: Ruleset, line: str, name: str, text: str) -> None:
         if one not in options.OPTIONS:
             raise bad(line, f"no such option `{one}'", "see syd(2) for the options")
     text = _expand(rules, text)
-    values: dict[str, options.Value] = {}
+    read: dict[str, values.Value] = {}
     for one in names:
         try:
-            values[one] = options.read(one, text)
+            read[one] = options.read(one, text)
         except ValueError as error:
             raise bad(line, str(error)) from None
-        why = options.asks(one, values[one])
+        why = options.refusal(one, read[one])
         if why:
             raise unbuilt(line, why)
-    rules.values.update(values)
+    rules.values.update(read)
 
 
 def _names(name: str) -> list[str]:
@@ -373,18 +401,16 @@ def _names(name: str) -> list[str]:
 
 def _lock(rules: Ruleset, line: str, operator: str, text: str) -> None:
     if operator != ":":
-        raise bad(line, "the lock is set with lock:on, lock:off or lock:exec")
+        raise bad(line, "the lock is set with lock:STATE")
     text = _expand(rules, text)
-    if text in UNBUILT_LOCKS:
-        raise unbuilt(line, "this state of the lock is for the run-time interface, which is not built yet")
-    if text not in LOCKS:
-        raise bad(line, "the lock is on, off or exec")
-    _set_lock(rules, line, LOCKS[text])
+    if text not in NAMES:
+        raise bad(line, "the lock is on, off, exec, ipc, drop or read")
+    _set_lock(rules, line, NAMES[text])
 
 
 def _set_lock(rules: Ruleset, line: str, state: str) -> None:
-    if state == OFF and rules.lock not in (UNSET, OFF):
-        raise bad(line, f"the lock is `{rules.lock}' already and cannot be opened again", errno=EPERM)
+    if not may_follow(rules.lock, state):
+        raise bad(line, f"the lock is `{rules.lock}' already and cannot become `{state}'", errno=EPERM)
     rules.lock = state
 
 
@@ -422,7 +448,7 @@ def _clearenv(rules: Ruleset, line: str, operator: str, text: str) -> None:
 
 
 def _passenv(rules: Ruleset, line: str, operator: str, text: str) -> None:
-    """No variable is held back yet, so all that are named are passed on."""
+    """Variables that are passed on although they look dangerous (environment.py)."""
     if operator not in "+-^" or not operator or not text:
         raise bad(line, "write passenv+PATTERN")
     if text.startswith("SYD_"):
@@ -486,22 +512,25 @@ def _run_time_only(_: Ruleset, line: str) -> None:
     raise bad(line, "only the run-time interface has this command")
 
 
-def _not_built(_: Ruleset, line: str) -> None:
-    raise unbuilt(line, "the run-time interface is not built yet")
+def _show(rules: Ruleset, line: str) -> None:
+    """stat, dump: the rules as they are here, on standard error."""
+    from syd_pool.policy.describe import show
+
+    show(rules, line == "dump")
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:
     if operator != "!":
         raise bad(line, "write cmd/exec!COMMAND")
-    _not_built(rules, line)
+    _run_time_only(rules, line)
 
 
 _WORDS: dict[str, Callable[[Ruleset, str], None]] = {
     "lock": lambda rules, line: _set_lock(rules, line, ON),
     "l": lambda rules, line: _set_lock(rules, line, ON),
     "reset": lambda rules, _: rules.reset(),
-    "stat": _not_built,
-    "dump": _not_built,
+    "stat": _show,
+    "dump": _show,
     "panic": _run_time_only,
     "ghost": _run_time_only,
 }

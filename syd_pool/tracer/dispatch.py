@@ -118,6 +118,11 @@ def open_run(run: Run, worker: Worker, run_id: int) -> None:
 
 def submit(run: Run, kind: int, run_id: int, task: Task, notification: bytes, again: int = 0) -> None:
     """A slot for any worker: a judgement for a tracee in its stop, or a call dispatched again."""
+    if run.ghost:
+        from syd_pool.tracer.ghost import turn_away
+
+        turn_away(run, task, kind)
+        return
     worker = choose(run)
     if worker is None:
         defer(run, kind, run_id, task, notification, again)

@@ -53,7 +53,7 @@ def calls_in_flight(worker: Worker) -> list[int]:
 def balance(run: Run) -> tuple[int, int]:
     """(calls closed, calls in flight): together what was received, although the workers go on meanwhile."""
     closed = run.answered + run.gone
-    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog)
+    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog) + len(run.asked)
     for worker in run.workers.values():
         if worker.lied:  # settled when it is reaped: until then nobody knows how much of it was answered
             in_flight += worker.head - worker.others

@@ -19,7 +19,9 @@ from syd_pool.linux.signals import SIGKILL, SIGUSR1
 from syd_pool.linux.sockets import receive_fd, seqpacket_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -40,6 +42,8 @@ from syd_pool.shm.ring import (
     Q_READ,
     Q_SKIP,
     Q_STOP,
+    S_NOTIF,
+    SLOT_SIZE,
     SLOTS,
     W_ANSWERED,
     W_COMPLETED,
@@ -50,7 +54,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import events, ptrace, watch
+from syd_pool.tracer import bound, commands, events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -59,7 +63,7 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_CHROOT, _PTRACE = NR["chroot"], NR["ptrace"]
+_BIND, _CHROOT, _PTRACE = NR["bind"], NR["chroot"], NR["ptrace"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -77,7 +81,8 @@ def spawn_worker(run: Run) -> Worker:
     birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
-    birth.handlers, birth.confine = run.handlers, run.confine
+    birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
+    birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()
     except OSError:
@@ -221,7 +226,7 @@ def find_omission(run: Run) -> None:
 
     Called now and then; costs nothing while the ledger balances.
     """
-    if run.ended or sum(balance(run)) == run.received:
+    if run.ended or run.ghost or sum(balance(run)) == run.received:
         return
     for worker in list(run.workers.values()):
         done = worker.page.q[W_DONE]
@@ -355,6 +360,17 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
     answer_value(run, listener_of(run, run_id), notification, 0)
 
 
+def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The caller speaks to its sandbox.  Who it is and what it says is in our own slot and its memory (I9)."""
+    _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr not in commands.CALLS:
+        raise Lie(f"takes system call {nr} for a command")
+    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
+    args = notify.NOTIF.unpack_from(worker.request.b, at)[6:]
+    _settle(worker, index)
+    commands.serve(run, listener_of(run, run_id), notification, tid, tgid, nr, args)
+
+
 def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """PTRACE_TRACEME: never performed, we are the tracer; 0, and EPERM to a thread that was told so already."""
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
@@ -378,6 +394,22 @@ def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]
         run.condemned.add(tgid)
 
 
+def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """bind(2) has succeeded: others may connect there from the answer on (trace/allow_safe_bind)."""
+    try:
+        path = worker.socket.recv(bound.LONGEST)
+    except OSError:
+        path = b""
+    _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr != _BIND or not path or not run.config.rules.option("trace/allow_safe_bind"):
+        raise Lie(f"has system call {nr} answered as bind")
+    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
+    fd = notify.NOTIF.unpack_from(worker.request.b, at)[6] & 0xFFFFFFFF
+    bound.note(run, tid, tgid, fd, path)
+    _settle(worker, index)
+    answer_value(run, listener_of(run, run_id), notification, 0)
+
+
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """Action `exit`: the run ends with the errno."""
     run.status, run.ended, run.reason = errno, True, "policy"
@@ -392,6 +424,8 @@ _ON = {
     C_DESCRIPTOR: _on_descriptor,
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
+    C_COMMAND: _on_command,
+    C_BOUND: _on_bound,
     C_TRACEME: _on_traceme,
     C_KILLS: _on_kills,
     C_EXIT: _on_exit,

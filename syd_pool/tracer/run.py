@@ -22,15 +22,27 @@ from time import monotonic
 
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
-from syd_pool.boundary import keeper, spawn, worker_filter
+from syd_pool.boundary import keeper, privileges, spawn, worker_filter
 from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force
-from syd_pool.linux import libc, notify
+from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
-from syd_pool.tracer import deaths, dispatch, events, ledger, pool, ptrace, status, watch
+from syd_pool.tracer import (
+    commands,
+    control_socket,
+    deaths,
+    dispatch,
+    events,
+    ledger,
+    outside,
+    pool,
+    ptrace,
+    status,
+    watch,
+)
 from syd_pool.tracer.state import Run
 from syd_pool.tracer.tasks import adopt, forget_dead
 from syd_pool.worker.main import handlers
@@ -62,10 +74,13 @@ def run(config: RunConfig) -> int:
     if not _can_filter():
         os.write(2, b"syd-pool: seccomp(2) is refused here: this is already inside a sandbox; start the command bare\n")
         return EBUSY
+    keeper.hold_standard_fds()
+    keeper.remember_signals()
+    helper = outside.start(config.rules)
     keeper.become_tracer()
     code = 70
     try:
-        code = _trace(config)
+        code = _trace(config, helper)
     except BaseException:
         import traceback
 
@@ -85,11 +100,12 @@ def _can_filter() -> bool:
     return True
 
 
-def _trace(config: RunConfig) -> int:
+def _trace(config: RunConfig, helper: outside.Helper | None) -> int:
     """In the tracer, child of the keeper: the whole run."""
     block_all()
     libc.set_name("syd_main")
     this = _create(config)
+    outside.watch(this, helper)
     try:
         _start(this)
         _loop(this)
@@ -113,8 +129,8 @@ def _failed(this: Run, failed: spawn.SetupFailed | events.Unexpected) -> None:
 
 def _start(this: Run) -> None:
     """From nothing to a command that executes.  Every part stands before it is let go (I1)."""
-    config, identity = this.config, _may_change_identity()
-    prepared = spawn.prepare(config, this.ptrace, identity, _limits(config))
+    config, identity = this.config, _may_change_identity(this.config)
+    prepared = spawn.prepare(config, this.ptrace, identity, privileges.limits(config.rules))
     this.prepared = prepared
     pid = os.fork()
     if pid == 0:
@@ -129,21 +145,24 @@ def _start(this: Run) -> None:
     # while the child loads its filters
     this.signals = libc.signalfd([SIGCHLD, SIGTERM, SIGHUP, SIGALRM])
     this.handlers = handlers(config.rules, identity, config.signal_scope, config.test_null)
+    this.capabilities = privileges.of_worker(config.rules, caps.current()[1])
     this.confine = worker_filter.confinement(not config.rules.option("trace/allow_unsafe_nocookie"))
     gc.freeze()
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)
     watch.start_monitor(this)
+    control_socket.start(this)
     _stand(this)
     if this.ended and not this.eldest_ended:
         return
     _set_alarm(this)
-    spawn.take_listener(prepared, this.eldest_pidfd, lambda listener: _listen(this, listener))
+    spawn.take_listener(prepared, pid, this.eldest_pidfd, lambda listener: _listen(this, listener))
 
 
 def _listen(this: Run, listener: int) -> None:
     """The last step before the command is let go."""
-    notify.sync_wake_up(listener)
+    if this.config.rules.option("trace/sync_seccomp"):
+        notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
     for fd in (listener, this.prepared.parent_end):
         this.poller.register(fd, POLLIN)
@@ -169,15 +188,12 @@ def _stand(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.back_bell:
                 pool.on_completions(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
     if not reported:
         this.poller.unregister(child)
-
-
-def _limits(config: RunConfig) -> list[tuple[int, int, int]]:
-    """rlimit/* of the rules as (RLIMIT_ number, soft, hard)."""
-    return []
 
 
 def _on_outcome(this: Run) -> None:
@@ -202,6 +218,7 @@ def _create(config: RunConfig) -> Run:
     most = max(config.nproc_max or NPROC_MAX, nproc)
     this = Run(config, c.create_control(os.getpid(), nproc, most))
     this.control.q[c.H_KEEPER] = os.getppid()
+    commands.prepare(this)
     this.cpus = cpus
     this.by_cpu = [None] * max(os.sysconf("SC_NPROCESSORS_CONF"), cpus[-1] + 1)
     this.ptrace = not rules.option("trace/allow_unsafe_ptrace")
@@ -209,7 +226,7 @@ def _create(config: RunConfig) -> Run:
     this.log_out, this.log_in = datagram_pair()
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
-    rows = list(in_force(rules, _may_change_identity(), config.signal_scope))
+    rows = list(in_force(rules, _may_change_identity(config), config.signal_scope))
     this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or (row[1] == TRACE and not this.ptrace))
     if this.ptrace:
         this.noted = frozenset(NR[row[0]] for row in rows if row[1] == NOTE)
@@ -222,11 +239,9 @@ def _create(config: RunConfig) -> Run:
     return this
 
 
-def _may_change_identity() -> bool:
-    """Only who has a capability can take on another identity; an ordinary user's calls need no note."""
-    from syd_pool.worker.creds import capabilities
-
-    return capabilities()[1] != 0
+def _may_change_identity(config: RunConfig) -> bool:
+    """Only who has a capability can take on another identity; the calls of others need no note."""
+    return privileges.kept_by_command(config.rules, caps.current()[1]) != 0
 
 
 def _monitor_config(config: RunConfig, nproc: int, most: int) -> MonitorConfig:
@@ -259,6 +274,8 @@ def _loop(this: Run) -> None:
                 _on_signals(this)
             elif fd == this.prepared.parent_end:
                 _on_outcome(this)
+            elif fd in this.watched:
+                this.watched[fd](this)
             else:
                 watch.on_monitor(this)
         if this.capped:
@@ -352,6 +369,9 @@ def _on_wait(this: Run, pid: int, status_word: int) -> None:
             watch.reap_monitor(this)
         else:
             os.kill(pid, SIGKILL)  # stopped: its reaping starts another (G8)
+    elif pid == this.ipc_pid:
+        if over:
+            control_socket.reap(this)
     else:
         events.on_status(this, pid, status_word)
         if over and pid == this.eldest:
@@ -367,9 +387,7 @@ def _eldest_ended(this: Run, status_word: int) -> None:
     this.status = code if code >= 0 else 128 - code
     this.reason = "exited" if code >= 0 else "signalled"
     this.eldest_ended = True
-    rules = this.config.rules
-    if rules.lock == "exec":  # the one process that could edit is gone
-        rules.lock = "on"
+    commands.eldest_ended(this)
     if not this.config.rules.option("trace/exit_wait_all"):
         this.ended = True
 

@@ -184,7 +184,17 @@ class Run:
         self.answered = 0  # by the tracer itself, and by workers that have died
         self.gone = 0
         self.capped = False
-        self.position = 0
+        self.position = 0  # of the journal, in every slot from now on
+        self.journal: Ring | None = None  # edits of the rules; None where they never change
+        self.sealed = False  # ... and no command is written there any more
+        self.bound: set[bytes] = set()  # addresses that trace/allow_safe_bind has added
+        self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
+        self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
+        self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
+        self.ipc_pid = 0
+        self.ipc_serving = False
+        self.asked: dict[int, Callable[[int], None]] = {}  # ... what it has been asked -> who is to be answered
+        self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
         self.umask_gen = 0  # its upper half
         self.died: set[int] = set()  # thread ids that ended under this umask_gen: a new one may not meet the old's
@@ -209,6 +219,7 @@ class Run:
         self.traced: dict[int, int] = {}  # numbers the filter traces -> kind of slot
         self.handlers: dict[int, Callable[..., int | None]] = {}
         self.confine: Callable[[], None] | None = None
+        self.capabilities: tuple[int, int] | None = None
         self.monitor_config: Config = None  # type: ignore[assignment]  # set by run.py
         self.beat = 0  # of the monitor, when last looked at
         self.beat_at = 0
@@ -226,10 +237,16 @@ class Run:
 
     def log(self, ctx: str, pid: int, what: str, msg: str, more: Iterable[tuple[str, bytes | int]] = ()) -> None:
         """One line of our own to the log writer; dropped and counted when it does not keep up."""
+        self.log_line(b"warn", ctx, pid, f"{what}: {msg}", more)
+
+    def log_line(
+        self, level: bytes, ctx: str, pid: int, text: str, more: Iterable[tuple[str, bytes | int]] = ()
+    ) -> None:
+        """As log(), at another level than `warn`."""
         if self.log_in is None:
             return
         fields: list[tuple[str, bytes | int]] = [
-            ("level", b"warn"), ("ctx", ctx.encode()), ("pid", pid), ("msg", f"{what}: {msg}".encode()),
+            ("level", level), ("ctx", ctx.encode()), ("pid", pid), ("msg", text.encode("utf-8", "surrogateescape")),
             *more,
         ]  # fmt: skip
         try:

@@ -56,12 +56,14 @@ def reap_monitor(run: Run) -> None:
     """It has died: no call depends on it, so only a new one is started (G8)."""
     run.control.q[c.H_MONITOR] = 0
     run.monitor_pid = 0
-    if not run.ended and monotonic_ns() - run.monitor_born > YOUNG_NS:
+    if not (run.ended or run.ghost) and monotonic_ns() - run.monitor_born > YOUNG_NS:
         start_monitor(run)  # else it dies at birth: check_monitor() tries again, at its own pace
 
 
 def check_monitor(run: Run) -> None:
     """Called every PING_NS: a monitor that is stopped or stuck is killed; its reaping starts another."""
+    if run.ghost:
+        return
     if not run.monitor_pid:
         start_monitor(run)
     if run.monitor_page is None:
@@ -75,6 +77,14 @@ def check_monitor(run: Run) -> None:
     _tell(run, p.PING, 0, 0, now)
     if not run.pinged:
         run.pinged, run.beat_at = True, now
+
+
+def change_log(run: Run) -> None:
+    """log/level, log/verbose: the monitor writes the log, and a new one knows the new level."""
+    level = run.config.rules.option("log/level")
+    if isinstance(level, int) and level != run.monitor_config.log_level:
+        run.monitor_config.log_level = level
+        tell_exit(run)  # it writes what is waiting first
 
 
 def _tell(run: Run, kind: int, index: int = 0, generation: int = 0, argument: int = 0) -> None:
@@ -146,7 +156,7 @@ def _spawn(run: Run, count: int) -> None:
     """Grow the pool, within its limit and without ever failing the run."""
     from syd_pool.tracer import pool
 
-    if run.ended:
+    if run.ended or run.ghost:
         return
     room = run.monitor_config.nproc_max - len(run.workers)
     if room < count:

@@ -30,7 +30,9 @@ from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigm
 from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -91,6 +93,7 @@ class Caller(Call):
         "gone",
         "handed_over",
         "index",
+        "journal",
         "kept",
         "page",
         "panicked",
@@ -114,6 +117,8 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.magic = False
+        self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
         self.panicked = False
         self.answered = self.gone = 0
@@ -198,6 +203,18 @@ class Caller(Call):
         # The tracer answers: the caller's next call must carry the fact, whichever worker gets it.
         self.handed_over = True
         self._complete(C_CHROOT, 0)
+        raise Gone
+
+    def hand_command(self) -> None:
+        self.handed_over = True
+        self._complete(C_COMMAND, 0)
+        raise Gone
+
+    def hand_bound(self, path: bytes) -> None:
+        self.give_back()
+        self._socket.send(path or b"!")
+        self.handed_over = True
+        self._complete(C_BOUND, 0)
         raise Gone
 
     def note_traceme(self) -> None:

@@ -21,7 +21,8 @@ from errno import EACCES, EIO, ENOENT, ENOSYS
 from fcntl import ioctl
 
 from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
-from syd_pool.linux.libc import close_all_but, die_with_parent, set_name
+from syd_pool.linux import caps
+from syd_pool.linux.libc import AT_EACCESS, close_all_but, die_with_parent, set_name
 from syd_pool.linux.notify import (
     AUDIT_ARCH_X86_64,
     RESP,
@@ -30,7 +31,10 @@ from syd_pool.linux.notify import (
 )
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGUSR1, block_all, signal
+from syd_pool.policy.live import replay
+from syd_pool.policy.lock import ON
 from syd_pool.shm.control import OwnPids, map_control
+from syd_pool.shm.journal import map_journal, since
 from syd_pool.shm.ring import (
     C_READY,
     C_VERDICT,
@@ -38,6 +42,7 @@ from syd_pool.shm.ring import (
     CHDIR_DONE,
     EXEC,
     EXEC_DONE,
+    EXIT_BEHIND,
     F_CHROOTED,
     HEADER,
     MAP,
@@ -59,7 +64,7 @@ from syd_pool.shm.ring import (
     WORKER_SIZE,
     Ring,
 )
-from syd_pool.worker import creds, lookup
+from syd_pool.worker import creds, lookup, memory
 from syd_pool.worker.caller import Caller
 
 TYPE_CHECKING = False
@@ -92,13 +97,16 @@ class Birth:
         "answers",
         "back_bell",
         "bell",
+        "capabilities",
         "confine",
         "control",
         "cpu",
         "handlers",
+        "journal",
         "log",
         "page",
         "parent",
+        "position",
         "request",
         "rules",
         "socket",
@@ -112,9 +120,12 @@ class Birth:
     control: int  # memfd of the control page
     cpu: int
     parent: int
+    journal: int  # memfd of the journal, -1 where the rules cannot change
+    position: int  # of the journal that `rules` are at
     answers: str
     rules: Ruleset
     handlers: dict[int, Handler]
+    capabilities: tuple[int, int] | None  # (effective, permitted) to act with; None only in tests
     confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
 
 
@@ -161,9 +172,13 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     keep = {2, birth.control, birth.request, birth.page, birth.bell, birth.back_bell, birth.socket.fileno()}
     if birth.log is not None:
         keep.add(birth.log.fileno())
+    if birth.journal >= 0:
+        keep.add(birth.journal)
     close_all_but(keep)
     os.chdir("/")
     umask = os.umask(0)
+    if birth.capabilities is not None:
+        caps.put_on(*birth.capabilities)
     page = Ring(birth.page, WORKER_SIZE, True)
     request = Ring(birth.request, REQUEST_SIZE, False)
     os.close(birth.page)
@@ -172,8 +187,14 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     caller.umasks = {0: umask}
     caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules = birth.rules
+    caller.magic = birth.rules.lock != ON
+    if birth.journal >= 0:
+        caller.journal = map_journal(birth.journal)
+        os.close(birth.journal)
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
+    mode = birth.rules.option("trace/memory_access")
+    memory.use(mode if isinstance(mode, int) else 2)
     caller.find = lookup.find
     caller.entry = lookup.entry
     gc.collect()
@@ -206,6 +227,7 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
+    known = birth.position
     while True:
         if head[Q_HEAD] == taken:
             if head[Q_STOP]:
@@ -217,13 +239,16 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
             continue
         # read once: what is judged is what was copied
         slot = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)
-        kind, run_id, index, _, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
+        kind, run_id, index, pos, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
         taken += 1
         words[W_TAKEN] = taken
         if run_id not in listeners:
             listeners[run_id] = _open_run(caller, run_id)
+        if pos != known:
+            _catch_up(caller, known, pos)
+            known = pos
         caller.index, caller.phase = index, TAKEN
         caller.listener = listeners[run_id]
         caller.id = notification
@@ -277,6 +302,21 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
             words[W_DONE] = taken
 
 
+def _catch_up(caller: Caller, known: int, position: int) -> None:
+    """Carry out the edits that came before the call in hand, all of them, in order.
+
+    Too far behind for the journal: leave.  Its calls, this one too, go to others, and who comes after it is born
+    with the rules as they are.
+    """
+    assert caller.journal is not None
+    entries = since(caller.journal, known, position)
+    if entries is None:
+        os._exit(EXIT_BEHIND)
+    for entry in entries:
+        for line in entry.decode("utf-8", "surrogateescape").split("\n"):
+            replay(caller.rules, line)
+
+
 def _refuse(caller: Caller) -> int:
     """A notified call without a handler: the filter and the table disagree, or another ABI."""
     caller.log([("level", b"error"), ("ctx", b"refuse"), ("nr", caller.nr), ("pid", caller.tid)])
@@ -294,7 +334,7 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     """Run a handler with the identity of a caller that has changed its own (B7)."""
     if caller.nr in _AS_WE_ARE:
         return handler(caller)
-    identity = creds.of_task(caller.tid, caller.nr in _REAL_IDS)
+    identity = creds.of_task(caller.tid, _asks_with_real_ids(caller))
     shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
     caller.valid()
     ours, permitted = creds.capabilities()
@@ -313,8 +353,14 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
         die_with_parent(parent)  # a change of ids takes that back (prctl(2), PR_SET_PDEATHSIG)
 
 
+def _asks_with_real_ids(caller: Caller) -> bool:
+    """access(2) and its kin do, but faccessat2(2) with AT_EACCESS."""
+    return caller.nr in _REAL_IDS or (caller.nr == _FACCESSAT2 and not caller.args[3] & AT_EACCESS)
+
+
 _CONNECT = NR["connect"]
-_REAL_IDS = (NR["access"], NR["faccessat"], NR["faccessat2"])
+_FACCESSAT2 = NR["faccessat2"]
+_REAL_IDS = (NR["access"], NR["faccessat"])
 # Noted, not performed by us; or judged by what the caller may, since whom we may signal goes by other ids (kill(2))
 _AS_WE_ARE = tuple(NR[name] for name in (*IDENTITY, *(row[0] for row in SIGNALS)))
 

@@ -13,6 +13,7 @@ from errno import EINVAL, ELOOP, ENOENT, EXDEV
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW, Found
 from syd_pool.emulate.paths import O_NOFOLLOW, in_proc, pid_in, shown, text_of
+from syd_pool.emulate.sticky import target_of_last
 from syd_pool.linux.libc import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -109,7 +110,7 @@ def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int)
             return Found(call.keep(fd) if fd >= 0 else -1, parent.fd, name, text, 0, end != NAME)
         if resolve & RESOLVE_NO_SYMLINKS:
             break
-        target = string_at(_target, size)
+        target = target_of_last(parent.fd, b".", name, string_at(_target, size))
         if target[:1] != b"/":
             path = head + slash + target
         elif resolve & RESOLVE_NO_XDEV and (relative or os.fstat(parent.fd).st_dev != os.stat("/").st_dev):

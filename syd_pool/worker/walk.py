@@ -24,6 +24,7 @@ from syd_pool.emulate.paths import (
     shown,
     text_of,
 )
+from syd_pool.emulate.sticky import target_of_last
 from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, raw_openat2, raw_openat2_how, raw_readlinkat
 
 TYPE_CHECKING = False
@@ -299,6 +300,8 @@ class Walk:
             target = self._target(i, inside)
             if not target:
                 continue
+            if i == len(self.names) and self.end < DOT and inside is None:
+                target = self._trusted(target)
             _learn(text)
             judge_way(self.call, above(shown(text, self.call.tgid)))
             if inside is not None and pid_in(inside):
@@ -334,6 +337,13 @@ class Walk:
                 raise OSError(EACCES, os.strerror(EACCES), inside)
             self.refuse(-size)
         return b""
+
+    def _trusted(self, target: bytes) -> bytes:
+        """What the link that the path ends in says, if it may be followed in such a directory."""
+        try:
+            return target_of_last(self.at, self._spell(self.names[:-1]), self._spell(self.names), target)
+        except OSError as error:
+            self.refuse(error.errno or EACCES)
 
     def _replace(self, i: int, target: bytes) -> None:
         names, end = split(target)

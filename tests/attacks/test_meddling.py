@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from arena import Arena, Runner, Running, is_real_syd
@@ -12,7 +14,7 @@ from arena import Arena, Runner, Running, is_real_syd
 pytestmark = pytest.mark.attack
 
 EPERM, ESRCH, ENOENT = 1, 3, 2
-LIFTED = [f"trace/allow_unsafe_{name}:1" for name in ("nice", "prlimit", "mbind", "perf", "magiclinks")]
+LIFTED = [f"trace/allow_unsafe_{name}:1" for name in ("caps", "nice", "prlimit", "mbind", "perf", "magiclinks")]
 TO_CHILDREN = ("affinity affinity_thread nice_process nice_thread nice_group io_process io_group limit "
                "scheduler parameter attr pidfd").split()  # fmt: skip
 
@@ -25,9 +27,10 @@ def env(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"SYD_POOL_TEST_NO_SIGNAL_SCOPE": "1"} if request.param == "handlers" else {}
 
 
-def facts_about(running: Running, ours: Callable[[], list[int]]) -> tuple[dict[str, str], list[tuple[object, ...]]]:
+def facts_about(running: Running, ours: Callable[[], list[int]]) -> tuple[dict[str, str], list[object]]:
     """Let the payload loose on processes: its facts, and how each was scheduled and limited before and after."""
     running.line("ready")
+    time.sleep(0.3)  # until all have their names
     pids = ours()
     before = [state(pid) for pid in pids]
     assert running.process.stdin is not None
@@ -37,7 +40,7 @@ def facts_about(running: Running, ours: Callable[[], list[int]]) -> tuple[dict[s
     running.process.stdin.flush()
     running.process.stdin.close()
     running.line("score", 30)
-    changed = [(pid, was, state(pid)) for pid, was in zip(pids, before, strict=True) if state(pid) != was]
+    changed = [(was, now) for pid, was in zip(pids, before, strict=True) if (now := state(pid)) != was]
     outcome = running.finish(30)
     assert outcome.status == 0, outcome
     return outcome.facts, changed
@@ -48,6 +51,7 @@ def state(pid: int) -> tuple[object, ...]:
     try:
         with open(f"/proc/{pid}/limits") as limits, open(f"/proc/{pid}/oom_score_adj") as score:
             return (
+                Path(f"/proc/{pid}/comm").read_text(),
                 os.sched_getaffinity(pid),
                 os.sched_getscheduler(pid),
                 os.getpriority(os.PRIO_PROCESS, pid),

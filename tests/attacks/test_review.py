@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import socket
 import struct
 import threading
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.attack
 
 LOOK = ["sandbox/read,write,create,stat:on", "allow/read,write,create,stat+/***"]
 NO_PTRACE = "trace/allow_unsafe_ptrace:1"
+# root as it is outside: only who has capabilities can give them up
+CAPS = "trace/allow_unsafe_caps:1"
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_descriptors_of_a_thread(runner: Runner, arena: Arena, what: str) -> Non
 def test_heirs_of_another_identity(root_runner: Runner, arena: Arena, mode: tuple[str, ...]) -> None:
     """B7: what a process or thread starts after it gave up root is not root either, with ptrace and without."""
     command = [root_runner.payload("review"), "heirs", str(arena.box), str(private(arena))]
-    outcome = root_runner.boxed(command, [*LOOK, *mode])
+    outcome = root_runner.boxed(command, [CAPS, *LOOK, *mode])
     assert outcome.facts == {"before": "1", "threads": "0", "children": "0"}, outcome
     assert root_runner.native(command).facts == outcome.facts
 
@@ -73,10 +77,10 @@ def test_an_exec_without_the_bounding_set(root_runner: Runner, arena: Arena) -> 
     """B7: root that drops its bounding set has no capability after the next exec, and neither have we for it."""
     file = str(private(arena))
     program = root_runner.payload("review")
-    outcome = root_runner.boxed([program, "bounding-set", str(arena.box), file], LOOK)
+    outcome = root_runner.boxed([program, "bounding-set", str(arena.box), file], [CAPS, *LOOK])
     assert outcome.facts == {"read": "13"}, outcome
     assert root_runner.native([program, "bounding-set", str(arena.box), file]).facts == outcome.facts
-    assert root_runner.boxed([program, "read", str(arena.box), file], LOOK).facts == {"read": "0"}  # positive control
+    assert root_runner.boxed([program, "read", str(arena.box), file], [CAPS, *LOOK]).facts == {"read": "0"}  # control
 
 
 def test_a_peer_sees_who_connects(root_runner: Runner, arena: Arena) -> None:
@@ -98,7 +102,7 @@ def test_a_peer_sees_who_connects(root_runner: Runner, arena: Arena) -> None:
         thread.start()
         command = [root_runner.payload("review"), "peer", str(arena.box)]
         rules = ["sandbox/net/connect:on", "allow/net/connect+/***"]
-        outcome = root_runner.boxed(command, [*LOOK, *rules])
+        outcome = root_runner.boxed(command, [CAPS, *LOOK, *rules])
         assert outcome.facts == {"connect": "0"}, outcome
         root_runner.native(command)
         thread.join(20)
@@ -154,6 +158,26 @@ def test_an_open_that_waits_for_a_lease(runner: Runner, arena: Arena) -> None:
     outcome = runner.boxed(command, LOOK, env={"SYD_POOL_STALL_MS": "500"})
     assert outcome.facts == {"lease": "0", "meanwhile": "0", "opened": "0", "flags": "1", "waited": "1"}, outcome
     assert runner.native(command).facts == outcome.facts
+
+
+@pytest.mark.parametrize("what", ["lease-truncate", "lease-exec"])
+def test_other_calls_that_meet_a_lease(runner: Runner, arena: Arena, what: str) -> None:
+    """F1: truncate waits as natively, an execution is EAGAIN (natively it waits); no worker is held up by either."""
+    file = arena.box / "leased"
+    shutil.copy("/bin/true", file)
+    file.chmod(0o777)
+    os.chown(file, runner.identity.uid or 0, runner.identity.uid or 0)
+    command = [runner.payload("review"), what, str(arena.box), str(file)]
+    rules = [*LOOK, "sandbox/truncate,exec:on", "allow/truncate,exec+/***"]
+    outcome = runner.boxed(command, rules, env={"SYD_POOL_STALL_MS": "500", "SYD_NPROC": "1"})
+    expected = {"lease": "0", "meanwhile": "0", "slow": "0", "status": "0"}
+    if what == "lease-truncate":
+        expected |= {"truncate": "0", "waited": "1"}
+    else:
+        expected |= {"status": str(errno.EAGAIN)}
+    assert outcome.facts == expected, outcome
+    native = runner.native(command).facts
+    assert native == expected | {"status": "0"}
 
 
 def test_threads_that_move_while_one_executes(runner: Runner, arena: Arena, seconds: float) -> None:

@@ -68,6 +68,7 @@ class TreeCall(Call):
     ):
         self.rules = rules
         self.id, self.listener, self.exec_gen, self.cred_gen = 0, -1, 0, 0
+        self.magic = False
         self.tid = self.tgid = pid
         self.nr = NR[name]
         self.args = tuple(a & 0xFFFFFFFFFFFFFFFF for a in (*args, 0, 0, 0, 0, 0, 0))[:6]
@@ -113,6 +114,9 @@ class TreeCall(Call):
     def begin_effect(self) -> None:
         self.effects += 1
         self._before_effect()
+
+    def blocking(self, fn: Callable[..., int], *args: Any) -> int:
+        return fn(*args)
 
     def umask_with_room(self) -> int:
         return self.umask()

@@ -176,6 +176,37 @@ static void lease(void) {
     waitpid(child, NULL, 0);
 }
 
+/* A truncation and an execution that meet a lease: `truncate E`, `exec S`, and others' calls meanwhile. */
+static void lease_on(int kind, int execute) {
+    signal(SIGIO, SIG_IGN);
+    int held = open(file, O_RDWR);
+    if (kind == F_RDLCK) {
+        close(held);
+        held = open(file, O_RDONLY);
+    }
+    tell("lease", fcntl(held, F_SETLEASE, kind));
+    pid_t child = fork();
+    if (!child) {
+        close(held);
+        if (execute) {
+            execl(file, file, NULL);
+            _exit(errno);
+        }
+        double start = now();
+        tell("truncate", truncate(file, 1));
+        say("waited", now() - start > 0.5);
+        _exit(0);
+    }
+    usleep(900000);
+    double start = now();
+    for (int i = 0; i < 20; i++)
+        tell("meanwhile", open("/etc/passwd", O_RDONLY));
+    say("slow", now() - start > 1);
+    fcntl(held, F_SETLEASE, F_UNLCK);
+    close(held);
+    say("status", reap(child));
+}
+
 /* Threads that change directory while a sibling executes: whoever is left is where it may be. */
 static void *goes(void *unused) {
     for (;;)
@@ -239,6 +270,10 @@ int main(int argc, char **argv) {
         descriptor();
     else if (!strcmp(what, "chdir-and-exec"))
         chdir_and_exec();
+    else if (!strcmp(what, "lease-truncate"))
+        lease_on(F_RDLCK, 0);
+    else if (!strcmp(what, "lease-exec"))
+        lease_on(F_WRLCK, 1);
     else if (!strcmp(what, "lease"))
         lease();
     else if (!strcmp(what, "wait")) { /* as another identity once, then for the end */

@@ -16,6 +16,7 @@ from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.shm.ring import (
     C_CHROOT,
+    C_COMMAND,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -72,7 +73,7 @@ def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
     def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_CHROOT, C_TRACEME,
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_CHROOT, C_TRACEME, C_COMMAND,
                  C_KILLS)  # fmt: skip
         true = call.index
         choice = faults.words[W_HITS] - 1
@@ -87,6 +88,11 @@ def evil_indices() -> None:
 def evil_identity() -> None:
     """Claims that a call it should emulate changes an identity, to have it continued."""
     _only_first_worker(lambda call: call.complete(C_IDENTITY, 0))
+
+
+def evil_command() -> None:
+    """Claims that a call is a command which the tracer shall carry out, and writes one into the caller."""
+    _only_first_worker(lambda call: call.complete(C_COMMAND, 0))
 
 
 def evil_interrupt() -> None:

@@ -332,6 +332,11 @@ def sleepy() -> None:
     Caller.string = outer  # type: ignore[method-assign]
 
 
+def deaf() -> None:
+    """A worker that does not hear of edits: what the test of edits must notice."""
+    worker_main._catch_up = lambda caller, known, position: None
+
+
 # --- F11 -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,97 @@
+"""The rules of a run as data, for open("/dev/syd"), `dump` and `stat`; names of the keys as in syd."""
+
+from __future__ import annotations
+
+from syd_pool.policy import actions, categories, options
+from syd_pool.policy.actions import DENY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from syd_pool.policy.rules import Ruleset
+
+API_MAJOR, API_MINOR = 3, 1
+_PLAIN = (
+    ("umask", "trace/force_umask", -1), ("tmout", "timeout", None), ("verbose", "log/verbose", None),
+    ("mem_max", "mem/max", None), ("mem_vm_max", "mem/vm_max", None), ("pid_max", "pid/max", None),
+    ("rootdir", "root", None), ("workdir", "workdir", None), ("ipc", "ipc", None),
+    ("segvguard_expiry", "segvguard/expiry", None), ("segvguard_suspension", "segvguard/suspension", None),
+    ("segvguard_maxcrashes", "segvguard/maxcrashes", None),
+)  # fmt: skip
+
+
+def state(rules: Ruleset) -> dict[str, object]:
+    """Everything that decides, in an order that people can read."""
+    found: dict[str, object] = {
+        "lock": rules.lock,
+        "state": [name for name in (*categories.GLOB, "fs", *categories.GUARDS) if name in rules.enabled],
+        "flags": sorted(_flag(name) for name, value in rules.values.items() if value is True),
+        "chroot": rules.chrooted,
+    }
+    for key, name, unset in _PLAIN:
+        value = rules.option(name)
+        found[key] = None if value == unset else value
+    for name in options.OPTIONS:
+        if name.startswith("rlimit/"):
+            found[name.replace("/", "_")] = rules.option(name)
+    for name in (*categories.GLOB, "fs", *categories.GUARDS, *categories.ACTION_ONLY):
+        found["default_" + name.replace("/", "_")] = actions.NAMES[rules.defaults.get(name, DENY)]
+    found["transit_uids"] = [list(pair) for pair in rules.transits["setuid"].items()]
+    found["transit_gids"] = [list(pair) for pair in rules.transits["setgid"].items()]
+    found["fs_rules"] = [[name, actions.NAMES[action]] for action, name in reversed(rules.filesystems)]
+    found["cidr_rules"] = [_rule(action, name, text) for action, name, text in reversed(rules.addresses)]
+    found["glob_rules"] = [
+        _rule(action, name, pattern.decode("utf-8", "backslashreplace")) for name, action, pattern in rules.path_rules()
+    ]
+    found["lock_rules"] = [list(pair) for pair in rules.landlock]
+    return found
+
+
+def _rule(action: int, category: str, pattern: str) -> dict[str, str]:
+    return {"act": actions.NAMES[action], "cap": category, "pat": pattern}
+
+
+def _flag(name: str) -> str:
+    return name.removeprefix("trace/").replace("_", "-").replace("/", "-")
+
+
+def api() -> dict[str, object]:
+    """What the interface is called, for programs that look before they speak."""
+    version = {"major": API_MAJOR, "minor": API_MINOR, "version": f"{API_MAJOR}.{API_MINOR}"}
+    return {"root": "/dev/syd", "version": version}
+
+
+def text(facts: dict[str, object]) -> str:
+    """As lines, for people: lists one element a line."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, list):
+            lines.append(f"{key}: {len(value)}")
+            lines += [f"    {_shown(one)}" for one in value]
+        else:
+            lines.append(f"{key}: {_shown(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        if "act" in value:
+            return f"{value['act']}/{value['cap']}+{value['pat']}"
+        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return " ".join(_shown(one) for one in value)
+    return "none" if value is None else str(value)
+
+
+def show(rules: Ruleset, machine: bool) -> None:
+    """Print the state on standard error, as JSON or as lines."""
+    import os
+
+    if machine:
+        import json
+
+        shown = json.dumps(state(rules), indent=2) + "\n"
+    else:
+        shown = text(state(rules))
+    data = shown.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(2, data) :]
