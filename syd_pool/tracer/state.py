@@ -193,6 +193,7 @@ class Run:
         self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
         self.ipc_pid = 0
         self.ipc_serving = False
+        self.serving: set[int] = set()  # notifications that the tracer itself has to answer, now or later
         self.asked: dict[int, Callable[[int], None]] = {}  # ... what it has been asked -> who is to be answered
         self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on

@@ -26,6 +26,7 @@ from syd_pool.shm.ring import (
     C_TRACEME,
     C_UNBLOCKED,
     C_VERDICT,
+    EXIT_BEHIND,
     W_ANSWERED,
     W_COMPLETED,
     W_DONE,
@@ -48,6 +49,11 @@ def _only_first_worker(evil: Callable[[Caller], Any]) -> None:
         return outer if nr == NR["symlink"] else handler
 
     wrap_handlers(wrap)
+
+
+def behind() -> None:
+    """Leaves as if it could not catch up with the edits."""
+    _only_first_worker(lambda call: os._exit(EXIT_BEHIND))
 
 
 def evil_kinds() -> None:
@@ -73,8 +79,8 @@ def evil_indices() -> None:
     """Every known kind about slots that are not its own: older ones, later ones, far away."""
 
     def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_CHROOT, C_TRACEME, C_COMMAND,
-                 C_KILLS)  # fmt: skip
+        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_CHROOT, C_TRACEME,
+                 C_COMMAND, C_KILLS)  # fmt: skip
         true = call.index
         choice = faults.words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
