@@ -279,7 +279,6 @@ def _panic(run: Run, line: str, asker: Asker) -> bool:
     """Exit at once; nobody is left to be answered."""
     _not_in_drop(run, line)
     run.status, run.ended, run.reason = EXIT_PANIC, True, "panic"
-    run.gone += asker.tid != 0
     return True
 
 

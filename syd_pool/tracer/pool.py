@@ -385,15 +385,6 @@ def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[in
         answer_value(run, listener, notification, 0)
 
 
-def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
-    """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
-    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
-        raise Lie(f"kills the caller of slot {index}, which is not its own")
-    tgid = slot_of(worker, index)[6]
-    if tgid in run.tasks:
-        run.condemned.add(tgid)
-
-
 def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """bind(2) has succeeded: others may connect there from the answer on (trace/allow_safe_bind)."""
     try:
@@ -408,6 +399,15 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     bound.note(run, tid, tgid, fd, path)
     _settle(worker, index)
     answer_value(run, listener_of(run, run_id), notification, 0)
+
+
+def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
+    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
+        raise Lie(f"kills the caller of slot {index}, which is not its own")
+    tgid = slot_of(worker, index)[6]
+    if tgid in run.tasks:
+        run.condemned.add(tgid)
 
 
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
