@@ -91,11 +91,13 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
         return
 
     def answer(errno: int) -> None:
+        run.serving.discard(notification)
         if errno:
             answer_error(run, listener, notification, errno)
         else:
             answer_value(run, listener, notification, 0)
 
+    run.serving.add(notification)  # in nobody's ring any more, and perhaps answered much later
     carry_out(run, path[9:].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer))
 
 
@@ -273,7 +275,6 @@ def _panic(run: Run, line: str, asker: Asker) -> bool:
     """Exit at once; nobody is left to be answered."""
     _not_in_drop(run, line)
     run.status, run.ended, run.reason = EXIT_PANIC, True, "panic"
-    run.gone += asker.tid != 0
     return True
 
 

@@ -196,6 +196,7 @@ class Run:
         self.ipc_serving = False
         self.asked: dict[int, Asker] = {}  # ... number of what it has been asked -> who is to be answered
         self.requests = 0  # how many there were
+        self.serving: set[int] = set()  # notifications that the tracer itself has to answer, now or later
         self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
         self.umask_gen = 0  # its upper half

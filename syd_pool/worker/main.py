@@ -44,6 +44,7 @@ from syd_pool.shm.ring import (
     CHDIR_DONE,
     EXEC,
     EXEC_DONE,
+    EXIT_BEHIND,
     F_CHROOTED,
     HEADER,
     MAP,
@@ -312,7 +313,7 @@ def _catch_up(caller: Caller, known: int, position: int) -> None:
     assert caller.journal is not None
     entries = since(caller.journal, known, position)
     if entries is None:
-        os._exit(0)
+        os._exit(EXIT_BEHIND)
     for entry in entries:
         for line in entry.decode("utf-8", "surrogateescape").split("\n"):
             replay(caller.rules, line)
