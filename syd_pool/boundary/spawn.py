@@ -23,7 +23,7 @@ from ctypes import addressof, create_string_buffer
 from errno import EACCES, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EPIPE, ESTALE, ETIMEDOUT
 from struct import Struct
 
-from syd_pool.boundary import keeper
+from syd_pool.boundary import keeper, privileges
 from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, NOTIFY, cached, load
 from syd_pool.linux import libc
@@ -38,12 +38,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from syd_pool.cli.config import RunConfig
-    from syd_pool.policy import Ruleset
 
     Limit = tuple[int, int, int]
 
 _RULESET_ATTR = Struct("<QQQ")  # handled_access_fs, handled_access_net, scoped
-_LIMIT = Struct("<QQ")
 
 # execvp(3): with these the next directory of PATH is tried
 _TRY_NEXT = (ENOENT, ENOTDIR, EACCES, ESTALE, ENODEV, ETIMEDOUT)
@@ -54,7 +52,7 @@ _LISTENER, _FAILED = b"L", b"E"
 _GO = b"g"
 
 # In order; the number of the one that failed goes into the report.
-STEPS = ("descriptors", "limits", "landlock", "listener", "filter", "hand-over", "exec", "internal")
+STEPS = ("descriptors", "privileges", "landlock", "listener", "filter", "hand-over", "limits", "exec", "internal")
 
 _execve = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, use_errno=True)(
     ("execve", ctypes.CDLL(None, use_errno=True))
@@ -81,7 +79,8 @@ _HINTS = {
     "listener": "cannot install the filter with a listener (EBUSY: inside another sandbox that has one)",
     "filter": "cannot install the filter",
     "landlock": "cannot confine signals with Landlock",
-    "limits": "cannot set the resource limits",
+    "privileges": "cannot give up privileges",
+    "limits": "cannot set the resource limits (a limit above the inherited hard one needs CAP_SYS_RESOURCE)",
     "descriptors": "cannot arrange the descriptors",
     "hand-over": "the tracer did not answer",
     "ipc": "cannot bind the control socket",
@@ -107,8 +106,8 @@ class Prepared:
         "name",
         "parent",
         "parent_end",
+        "privileges",
         "ruleset",
-        "securebits",
         "signals",
         "storage",
     )
@@ -117,13 +116,13 @@ class Prepared:
     candidates: list[ctypes.c_char_p]
     arguments: ctypes.Array[ctypes.c_char_p]
     environment: ctypes.Array[ctypes.c_char_p]
-    limits: list[tuple[int, ctypes.Array[ctypes.c_char]]]
+    limits: list[Limit]
     keep: list[int]
     ignored: frozenset[int]
     signals: list[int]
     mask: frozenset[int]
     ruleset: ctypes.Array[ctypes.c_char] | None
-    securebits: int
+    privileges: privileges.Privileges
     listener_flags: int
     name: bytes
     parent_end: int
@@ -159,7 +158,7 @@ def prepare(
 
     ptrace    the tracer seizes the child; False: what would stop for it is notified instead
     identity  the command may change its ids, so those calls are notified
-    limits    (RLIMIT_ number, soft, hard)
+    limits    (RLIMIT_ number, soft, hard), put on the child by take_listener()
     keep      descriptors above 2 that the command inherits (they must not be close-on-exec)
     """
     made = Prepared()
@@ -176,8 +175,8 @@ def prepare(
     made.candidates = [ctypes.c_char_p(file) for file in candidates(command, config.env.get(b"PATH"))]
     made.arguments = (ctypes.c_char_p * (len(argv) + 1))(*argv)
     made.environment = (ctypes.c_char_p * (len(variables) + 1))(*variables)
-    made.limits = [(number, create_string_buffer(_LIMIT.pack(soft, hard), 16)) for number, soft, hard in limits]
-    made.securebits = _securebits(config.rules)
+    made.limits = list(limits)
+    made.privileges = privileges.of_command(config.rules)
     made.ruleset = None
     if config.signal_scope:
         made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
@@ -188,16 +187,6 @@ def prepare(
     made.keep = sorted({0, 1, 2, made.child_end, *keep})
     made.failed = None
     return made
-
-
-def _securebits(rules: Ruleset) -> int:
-    """What interpreters are asked to ask the kernel about scripts and typed input, each with its lock."""
-    bits = 0
-    if not rules.option("trace/allow_unsafe_exec_script"):
-        bits |= libc.SECBIT_EXEC_RESTRICT_FILE
-    if not rules.option("trace/allow_unsafe_exec_interactive"):
-        bits |= libc.SECBIT_EXEC_DENY_INTERACTIVE
-    return bits | bits << 1
 
 
 def _changed_signals() -> list[int]:
@@ -224,11 +213,9 @@ def child(prepared: Prepared) -> NoReturn:
         libc.prctl(libc.PR_SET_PDEATHSIG, 9)
         libc.prctl(libc.PR_SET_DUMPABLE, 1)  # else the tracer of a user may not take the listener
         _wait(prepared)  # until the tracer has seized us
-        step = STEPS.index("limits")
-        for number, value in prepared.limits:
-            libc.syscall("prlimit64", 0, number, addressof(value), 0)
+        step = STEPS.index("privileges")
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
-        _set_securebits(prepared.securebits)
+        privileges.drop(prepared.privileges)
         step = STEPS.index("landlock")
         _scope_signals(prepared)
         step = STEPS.index("listener")
@@ -256,20 +243,6 @@ def _wait(prepared: Prepared) -> None:
     """For one word of the tracer; its death is the end of us."""
     if os.read(prepared.child_end, 1) != _GO:
         raise OSError(EPIPE, "tracer")
-
-
-def _set_securebits(bits: int) -> None:
-    """Add `bits` to the securebits; as in syd nothing is done where the kernel does not take them.
-
-    EPERM: Linux before 6.14 knows none of them, or a parent has locked another value.
-    """
-    if not bits:
-        return
-    try:
-        libc.prctl(libc.PR_SET_SECUREBITS, libc.prctl(libc.PR_GET_SECUREBITS) | bits)
-    except OSError as error:
-        if error.errno != EPERM:
-            raise
 
 
 def _scope_signals(prepared: Prepared) -> None:
@@ -315,7 +288,7 @@ def adopt(prepared: Prepared) -> None:
     _say(prepared)
 
 
-def take_listener(prepared: Prepared, pidfd: int, ready: Callable[[int], None] | None = None) -> int:
+def take_listener(prepared: Prepared, pid: int, pidfd: int, ready: Callable[[int], None] | None = None) -> int:
     """Wait for the child's filters and take its listener; the child then executes.  Raises SetupFailed.
 
     ready  called with the listener before the child goes on: what fails there keeps it from executing
@@ -330,6 +303,10 @@ def take_listener(prepared: Prepared, pidfd: int, ready: Callable[[int], None] |
         raise SetupFailed(error.errno or EACCES, "hand-over", "cannot take the listener over") from error
     if ready is not None:
         ready(listener)
+    try:
+        privileges.put_limits(pid, prepared.limits)
+    except OSError as error:
+        raise SetupFailed(error.errno or EPERM, "limits", _HINTS["limits"]) from error
     _say(prepared)
     return listener
 

@@ -11,10 +11,13 @@ from errno import EBADF, EBADFD, EINVAL, EOPNOTSUPP, EPERM
 
 from syd_pool.cli.config import LOG_LEVELS, WARN
 from syd_pool.cli.options import Refused
+from syd_pool.policy.environment import allowed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from syd_pool.policy import Ruleset
 
 # Present means on, whatever the value is, as in syd.
 SWITCHES = {
@@ -39,8 +42,6 @@ VALUES = {
 RLIMIT = "SYD_RLIMIT_"
 # What nothing here can honour.  Unknown SYD_ variables are left alone: users keep their own there.
 UNBUILT = {"SYD_LOG_BUF_LEN": "syslog(2) is not emulated"}
-
-PASSED = "SYD_TEST_"
 
 
 def commands(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -138,40 +139,25 @@ def signal_number(text: str) -> int:
     raise Refused(EINVAL, f"SYD_PDS must be a signal's name or number, not {text!r}")
 
 
-class Edits:
-    """What -e asked for, applied when the configuration is complete: the later one wins."""
+def edit(rules: Ruleset, text: str) -> None:
+    """One -e, at its place among the rules: VAR=VALUE sets, VAR removes, VAR= passes on.  Raises Refused.
 
-    __slots__ = ("passed", "removed", "values")
-
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-        self.removed: set[bytes] = set()
-        self.passed: set[bytes] = set()
-
-    def add(self, text: str) -> None:
-        """One -e: VAR=VALUE, VAR= or VAR.  Raises Refused."""
-        name, equals, value = os.fsencode(text).partition(b"=")
-        if not name:
-            raise Refused(EINVAL, f"option -e needs VAR=VALUE, VAR= or VAR, not {text!r}")
-        if name.startswith(b"SYD_"):
-            raise Refused(EPERM, f"option -e: {os.fsdecode(name)}: SYD_ variables never reach the command")
-        self.values.pop(name, None)
-        self.removed.discard(name)
-        self.passed.discard(name)
-        if value:
-            self.values[name] = value
-        elif equals:
-            self.passed.add(name)
-        else:
-            self.removed.add(name)
+    A variable that is set or passed on reaches the command although it looks dangerous.
+    """
+    name, equals, value = os.fsencode(text).partition(b"=")
+    if not name:
+        raise Refused(EINVAL, f"option -e needs VAR=VALUE, VAR= or VAR, not {text!r}")
+    if name.startswith(b"SYD_"):
+        raise Refused(EPERM, f"option -e: {os.fsdecode(name)}: SYD_ variables never reach the command")
+    if value:
+        rules.env.append(("set", name, value))
+    elif not equals:
+        rules.env.append(("unset", name, b""))
+    if equals:
+        rules.passed.add(name)
 
 
-def for_command(env: Mapping[bytes, bytes], edits: Edits) -> dict[bytes, bytes]:
-    """The command's environment: `env` without SYD_ variables (but SYD_TEST_*), then the edits of -e."""
-    kept = {
-        name: value for name, value in env.items() if not name.startswith(b"SYD_") or name.startswith(PASSED.encode())
-    }
-    for name in edits.removed:
-        kept.pop(name, None)
-    kept.update(edits.values)
-    return kept
+def for_command(rules: Ruleset, environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The command's environment: `environ` after all edits, without what is held back (policy/environment.py)."""
+    everything = bool(rules.option("trace/allow_unsafe_env"))
+    return allowed(rules.environment(environ), rules.passed, rules.passenv, everything)

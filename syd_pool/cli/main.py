@@ -22,6 +22,8 @@ VERBS = {
     "syscalls": "print how each system call is treated",
     "ctl": "give commands to a running sandbox by its control socket",
     "exec": "print the path that has a command run outside the sandbox",
+    "profile": "list, show and check the built-in profiles, and files",
+    "options": "print what is supported of the configuration language",
     "completions": "print the completions of a shell: bash, zsh or fish",
 }
 
@@ -95,6 +97,14 @@ def call(verb: str, words: list[str]) -> int:
         from syd_pool.cli import exec as exec_
 
         return exec_.main(words)
+    if verb == "profile":
+        from syd_pool.cli import profiles
+
+        return profiles.main(words)
+    if verb == "options":
+        from syd_pool.cli import option_list
+
+        return option_list.main(words)
     from syd_pool.cli import completions
 
     return completions.main(words)

@@ -85,9 +85,27 @@ OPTIONS = (
         "send two-step strict",
     ),
     Option("", "status-fd", "FD", "write JSON lines about the run (started, ready, exec, exit, summary) to FD"),
-    Option("", "api", "", "print the run-time interface as JSON", unbuilt="the run-time interface is not built"),
-    Option("", "el", "", "print the Emacs Lisp library", unbuilt="the run-time interface is not built"),
-    Option("", "sh", "", "print the shell library", unbuilt="the run-time interface is not built"),
+    Option(
+        "",
+        "api",
+        "",
+        "print the run-time interface as JSON",
+        unbuilt="nothing of the kind is written; see docs/usage.md, Changing the rules",
+    ),
+    Option(
+        "",
+        "el",
+        "",
+        "print the Emacs Lisp library",
+        unbuilt="nothing of the kind is written; see docs/usage.md, Changing the rules",
+    ),
+    Option(
+        "",
+        "sh",
+        "",
+        "print the shell library",
+        unbuilt="nothing of the kind is written; see docs/usage.md, Changing the rules",
+    ),
 )
 
 SHORT = {option.short: option for option in OPTIONS if option.short}

@@ -20,6 +20,7 @@ from syd_pool.linux.landlock import signal_scope
 from syd_pool.policy import Ruleset
 from syd_pool.policy.errors import BadRule
 from syd_pool.policy.lock import at_start
+from syd_pool.policy.parse import check_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class Builder:
         self.env = env
         self.rules = Ruleset()
         self.config = RunConfig(self.rules, [])
-        self.edits = environment.Edits()
         self.string: str | None = None
         self._from_environment()
 
@@ -118,7 +118,8 @@ class Builder:
         self.config.alias = os.fsencode(value)
 
     def env_edit(self, value: str) -> None:
-        self.edits.add(value)
+        self._policy("-e", lambda word: check_lock(self.rules, word), value)
+        environment.edit(self.rules, value)
 
     def export(self, value: str, source: str = "-E") -> None:
         if value.lower() not in ("bpf", "pfc"):
@@ -154,7 +155,7 @@ class Builder:
                 f"the pool cannot start with {config.nproc} workers and have at most {config.nproc_max}",
             )
         config.argv = [os.fsencode(word) for word in command]
-        config.env = environment.for_command(self.rules.environment(os.environb), self.edits)
+        config.env = environment.for_command(self.rules, os.environb)
         self.rules.lock = at_start(self.rules.lock, self.rules.option("ipc") is not None)
         timeout, level = self.rules.option("timeout"), self.rules.option("log/level")
         config.timeout = timeout if isinstance(timeout, int | float) else None

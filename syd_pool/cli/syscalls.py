@@ -1,46 +1,75 @@
-"""syd-pool syscalls: the table of emulate/table.py, for people and as JSON."""
+"""syd-pool syscalls: how every system call is treated, from the tables of the filter, for people and as JSON."""
 
 from __future__ import annotations
 
 import sys
-from errno import EINVAL
+from errno import EINVAL, errorcode
 
-from syd_pool.emulate.table import CONTINUE, ROWS
+from syd_pool.boundary.filter import KILL_PROCESS
+from syd_pool.boundary.guards import GUARDS, NATIVE, Guard
+from syd_pool.emulate.table import CONTINUE, IDENTITY, ROWS
 from syd_pool.linux.numbers import NR
 
 USAGE = """\
-usage: syd-pool syscalls [--json]
+usage: syd-pool syscalls [--json] [NAME...]
 
-How each system call that takes part in the sandbox is treated:
+How each system call is treated:
   notify    a worker decides, performs the call and answers
   trace     the caller stops, a worker judges, the kernel performs, the result is verified
   unbuilt   refused with ENOSYS while one of its categories is on
-A call without a row passes to the kernel unless the filter refuses it (syd-pool run -E pfc prints that).
+  refuse    the filter refuses it, or the arguments that the note names, unless the option says otherwise
+  native    the kernel performs it unseen
+A call can have several rows; the hardest answer counts.
 """
 
 
 def rows() -> list[dict[str, object]]:
-    """The table, one dictionary for each call, in order of number."""
+    """One dictionary for each treatment, in order of number."""
     table = [
-        {
-            "number": NR[name],
-            "name": name,
-            "how": how,
-            "categories": list(categories),
-            "handler": handler,
-            "continue": CONTINUE.get(name, ""),
-            "note": note,
-        }
+        _row(name, how, list(categories), handler, CONTINUE.get(name, ""), note)
         for name, how, categories, handler, note in ROWS
     ]
+    table += [
+        _row(name, "notify", [], "identity:changed", CONTINUE[name], "noted, continued; only if it can change anything")
+        for name in IDENTITY
+    ]
+    for guard in GUARDS:
+        table += [_row(name, "refuse", [], "", "", _note(guard)) for name in guard.names]
+    table += [_row(name, "native", [], "", "", about) for about, names in NATIVE.items() for name in names.split()]
     return sorted(table, key=lambda row: NR[str(row["name"])])
 
 
-def text() -> str:
+def _row(name: str, how: str, categories: list[str], handler: str, resumed: str, note: str) -> dict[str, object]:
+    return {
+        "number": NR[name],
+        "name": name,
+        "how": how,
+        "categories": categories,
+        "handler": handler,
+        "continue": resumed,
+        "note": note,
+    }
+
+
+def _note(guard: Guard) -> str:
+    """What a guard answers, when, why and what lifts it."""
+    errno = guard.action & 0xFFFF
+    answer = "kill" if guard.action == KILL_PROCESS else errorcode[errno] if errno else "succeeds without effect"
+    parts = [answer + (" for some arguments" if guard.conditions else "")]
+    if guard.why:
+        parts.append(guard.why)
+    if guard.lifted_by:
+        parts.append(f"lifted by {guard.lifted_by}")
+    return "; ".join(parts)
+
+
+def text(table: list[dict[str, object]] | None = None) -> str:
     """The table as aligned columns."""
-    lines = [f"{'NR':>4} {'NAME':18} {'HOW':8} {'CATEGORIES':42} NOTE"]
-    for name, how, categories, _, note in sorted(ROWS, key=lambda row: NR[row[0]]):
-        lines.append(f"{NR[name]:4} {name:18} {how:8} {','.join(categories):42} {note}".rstrip())
+    lines = [f"{'NR':>4} {'NAME':22} {'HOW':8} {'CATEGORIES':42} NOTE"]
+    for row in rows() if table is None else table:
+        names = row["categories"]
+        joined = ",".join(names) if isinstance(names, list) else ""
+        lines.append(f"{row['number']:4} {row['name']:22} {row['how']:8} {joined:42} {row['note']}".rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -48,13 +77,19 @@ def main(words: list[str]) -> int:
     """Print the table.  Returns the exit status."""
     if words in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)
-    elif words == ["--json"]:
+        return 0
+    as_json = words[:1] == ["--json"]
+    names = words[1:] if as_json else words
+    unknown = [name for name in names if name not in NR]
+    if unknown:
+        what = "argument" if unknown[0].startswith("-") else "system call"
+        sys.stderr.write(f"syd-pool syscalls: unknown {what} {unknown[0]!r}\n{USAGE}")
+        return EINVAL
+    table = [row for row in rows() if not names or row["name"] in names]
+    if as_json:
         import json
 
-        sys.stdout.write(json.dumps(rows(), indent=1) + "\n")
-    elif not words:
-        sys.stdout.write(text())
+        sys.stdout.write(json.dumps(table, indent=1) + "\n")
     else:
-        sys.stderr.write(f"syd-pool syscalls: unknown argument {words[0]!r}\n{USAGE}")
-        return EINVAL
+        sys.stdout.write(text(table))
     return 0

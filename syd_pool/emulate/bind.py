@@ -34,11 +34,21 @@ if TYPE_CHECKING:
 _SHUT_RDWR = 2
 
 
-def bind_path(call: Call, own: int, raw: bytes, path: bytes) -> int:
-    """Bind the caller's socket, held as `own`, to `path`.  0 or -errno; raises OSError when refused."""
+def bind_path(call: Call, own: int, raw: bytes, path: bytes, safe: object) -> int:
+    """Bind the caller's socket, held as `own`, to `path`.  0 or -errno; raises OSError when refused.
+
+    safe: then others may connect to it (trace/allow_safe_bind)
+    """
     at = call.entry(call, AT_FDCWD, path, 0)
     if may_make(call, at, "net/bind") == -EEXIST or at.fd >= 0 or not at.name:
         return -EADDRINUSE
+    result = _bind(call, own, raw, path, at)
+    if safe and not result:
+        call.hand_bound(at.path)
+    return result
+
+
+def _bind(call: Call, own: int, raw: bytes, path: bytes, at: Found) -> int:
     plain = b"/" not in path.rstrip(b"/")
     where = at.parent if plain else call.find(call, AT_FDCWD, b".", FOLLOW).fd
     mask = call.umask()  # asks valid()

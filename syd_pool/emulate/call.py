@@ -158,6 +158,13 @@ class Call:
         """Hand the call to the tracer, which reads the command anew, carries it out and answers.  Raises Gone."""
         raise NotImplementedError
 
+    def hand_bound(self, path: bytes) -> None:
+        """Hand a bind(2) that has succeeded to the tracer, which allows connecting to it and answers 0.  Raises Gone.
+
+        path: where the socket is, b"" for an address that the socket itself tells
+        """
+        raise NotImplementedError
+
     def note_traceme(self) -> None:
         """Hand the call to the tracer, which answers PTRACE_TRACEME as it would end natively.  Raises Gone."""
         raise NotImplementedError

@@ -25,6 +25,7 @@ from struct import Struct
 from syd_pool.emulate import control, netaddr
 from syd_pool.emulate.netaddr import SEND, UNNAMED, aim, fail
 from syd_pool.emulate.sockets import MSG_DONTWAIT, judge, may_wait, socket_of
+from syd_pool.linux import caps
 from syd_pool.linux.libc import SO_TYPE, pidfd_open_task, pidfd_send_signal, raw_sendmsg, raw_socket_option
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ Segments = list[tuple[int, int]]  # address in the caller, size
 class Outgoing:
     """One message, read and judged: everything our sendmsg(2) needs but the data."""
 
-    __slots__ = ("address", "control", "flags", "own", "segments", "size", "stream", "vouched", "waits")
+    __slots__ = ("address", "control", "flags", "named", "own", "segments", "size", "stream", "vouched", "waits")
 
     def __init__(self, own: int, flags: int) -> None:
         kind = raw_socket_option(own, SO_TYPE)
@@ -63,6 +64,7 @@ class Outgoing:
         self.segments: Segments = []
         self.size = 0
         self.vouched = False  # control ends with credentials that we added
+        self.named = False  # control says who the caller is, and nothing else about anybody
 
 
 def sendto(call: Call) -> int:
@@ -151,6 +153,7 @@ def _judge(call: Call, out: Outgoing, domain: int, raw: bytes | None, messages: 
         out.vouched = _vouches and not control.has_credentials(messages)
         if out.vouched:
             messages.append(control.credentials(call))
+        out.named = control.names_caller(call, messages)
     else:
         messages = control.without_steering(call, messages)
     out.control = control.join(messages)
@@ -194,6 +197,18 @@ def _send_stream(call: Call, out: Outgoing, again: bool) -> int:
 
 
 def _put(call: Call, out: Outgoing, data: bytes, flags: int, again: bool) -> int:
+    """One sendmsg(2), with the capability to name the caller as its sender if we have it (unix(7))."""
+    effective, permitted = caps.current() if out.named else (0, 0)
+    if not caps.bit(caps.CAP_SYS_ADMIN) & permitted & ~effective:
+        return _wait_and_put(call, out, data, flags, again)
+    caps.put_on(effective | caps.bit(caps.CAP_SYS_ADMIN), permitted)
+    try:
+        return _wait_and_put(call, out, data, flags, again)
+    finally:
+        caps.put_on(effective, permitted)
+
+
+def _wait_and_put(call: Call, out: Outgoing, data: bytes, flags: int, again: bool) -> int:
     """One sendmsg(2), waiting only if it must.  A signal restarts the call if `again`, else it is -EAGAIN."""
     flags |= MSG_NOSIGNAL
     # A connect within the send (MSG_FASTOPEN) would be left half done by MSG_DONTWAIT

@@ -34,6 +34,12 @@ _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "e
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
 _NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat")
+# What an option keeps a capability for is done by workers, which have it; the command has not
+_WITH = {
+    "bind": ("trace/allow_unsafe_bind",),
+    **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), ("trace/allow_unsafe_chown",)),
+    **dict.fromkeys(("mknod", "mknodat"), ("trace/allow_unsafe_mkbdev", "trace/allow_unsafe_mkcdev")),
+}
 _NICE = "with trace/allow_unsafe_nice, of the command's processes only"
 # Refused without an answer of ours unless the option is set (boundary/guards.py)
 LIFTED = {
@@ -206,10 +212,12 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
             continue  # the guard answers 0 (boundary/guards.py)
         if name in LIFTED and not rules.option(LIFTED[name]):
             continue
-        if live or not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC):
+        on = live or not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC)
+        # done by workers, which have a capability that the command has not
+        kept = any(rules.option(option) for option in _WITH.get(name, ()))
+        # even with every category off: magic links of other processes, and what /proc has of ours
+        if on or kept or (how == NOTIFY and categories is _OPEN):
             yield row
-        elif how == NOTIFY and categories is _OPEN:
-            yield row  # even with every category off: magic links of other processes, and what /proc has of ours
     if not scoped:
         yield from SIGNALS
     if identity:

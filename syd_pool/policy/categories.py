@@ -37,6 +37,8 @@ BUILT = frozenset(
 
 # syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock, pty and tpe on; they are
 # guards that are not built, and what does not stand must not look as if it did.
+# syd(2), static: these switches can only be turned on before the command is started.
+STATIC = frozenset(("stat", "chdir", "ioctl", "lock", "force", "proxy", "pty", "mem"))
 OFF_BY_DEFAULT = frozenset(("walk", "stat", "chdir", *GUARDS))
 ON_BY_DEFAULT = frozenset(ALL - OFF_BY_DEFAULT)
 

@@ -80,3 +80,18 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return " ".join(_shown(one) for one in value)
     return "none" if value is None else str(value)
+
+
+def show(rules: Ruleset, machine: bool) -> None:
+    """Print the state on standard error, as JSON or as lines."""
+    import os
+
+    if machine:
+        import json
+
+        shown = json.dumps(state(rules), indent=2) + "\n"
+    else:
+        shown = text(state(rules))
+    data = shown.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(2, data) :]

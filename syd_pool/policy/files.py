@@ -1,5 +1,8 @@
 """Configuration files and profiles: which may be read, and their lines carried out one by one.
 
+Profiles are files of ours in profiles/.  Two directives are theirs alone: `if_built LINE` is carried out if it is
+built and noted if not; `unbuilt REASON` refuses the profile.
+
 A file's name ends in .syd-3, it is a regular file of UTF-8 text, and no part of its path is a symbolic link
 or `..` (syd(5), SECURITY).  An included file is looked for in the directory of the including one, may not be
 writable by group or others, and may not include itself.
@@ -11,6 +14,7 @@ import os
 from errno import EACCES, EBADFD, EILSEQ, EINVAL, ELOOP, EOPNOTSUPP, EPERM
 
 from syd_pool.policy.errors import BadRule
+from syd_pool.policy.lock import CLOSED
 from syd_pool.policy.parse import apply, check_lock
 
 TYPE_CHECKING = False
@@ -31,62 +35,100 @@ LETTERS = {
 }  # fmt: skip
 # other name -> name
 SAME = {"pwd": "cwd", "ro": "readonly", "ff": "firefox", "ipv6": "noipv4", "ipv4": "noipv6"}
-# syd's profiles that are not built
-UNBUILT = frozenset(
-    "chrome container core cwd debug enforce firefox gui immutable kcov kvm kvm_native landlock lang ldd "
-    "linux local ltp nix nixstore noipv4 noipv6 nomagic noxdev oci paludis privileged quiet rand readonly "
-    "trace tty tty_native user xdg".split()
-)
-
 Seen = tuple[tuple[int, int], ...]
 
 
 class Place:
-    """Where lines come from: the directory for relative includes, and the files that are open around them."""
+    """Where lines come from: the directory for relative includes, and the files that are open around them.
 
-    __slots__ = ("directory", "profiles", "seen")
+    left_out  collects the if_built lines that could not be carried out, (source, reason) each
+    """
 
-    def __init__(self, directory: str, seen: Seen = (), profiles: tuple[str, ...] = ()) -> None:
+    __slots__ = ("directory", "left_out", "profiles", "seen")
+
+    def __init__(
+        self,
+        directory: str,
+        seen: Seen = (),
+        profiles: tuple[str, ...] = (),
+        left_out: list[tuple[str, str]] | None = None,
+    ) -> None:
         self.directory = directory
         self.seen = seen
         self.profiles = profiles
+        self.left_out = [] if left_out is None else left_out
 
 
 def load(rules: Ruleset, path: str) -> None:
-    """Carry out the file that the user named.  Raises BadRule."""
+    """Carry out the file that the user named, whole or not at all.  Raises BadRule."""
     check_lock(rules, path)
-    _file(rules, path, Place(""), included=False)
+    saved = rules.save()
+    try:
+        _file(rules, path, Place(""), included=False)
+    except BadRule:
+        rules.restore(saved)
+        raise
 
 
 def profile(rules: Ruleset, name: str) -> None:
-    """Carry out the profile `name`, or the profiles whose letters it joins.  Raises BadRule."""
+    """Carry out the profile `name`, or the profiles whose letters it joins: all or nothing.  Raises BadRule."""
     check_lock(rules, f"profile {name}")
-    for one in _names(name):
-        _profile(rules, one, ())
+    chosen, saved = names(name), rules.save()
+    try:
+        for one in chosen:
+            _profile(rules, one, Place(""))
+    except BadRule:
+        rules.restore(saved)
+        raise
 
 
 def available() -> list[str]:
-    """The names of the profiles that are built."""
+    """The names of all profiles."""
     return sorted(entry.removesuffix(SUFFIX) for entry in os.listdir(PROFILES) if entry.endswith(SUFFIX))
 
 
-def _names(name: str) -> list[str]:
+def text_of(name: str) -> str:
+    """The lines of a profile.  Raises OSError."""
+    with open(os.path.join(PROFILES, name + SUFFIX), encoding="utf-8") as file:
+        return file.read()
+
+
+def left_out(rules: Ruleset, name: str) -> list[tuple[str, str]]:
+    """Carry out the profile `name`; what of it is not in force, because it is not built.  Raises BadRule."""
+    place = Place("")
+    _profile(rules, name, place)
+    return place.left_out
+
+
+def names(name: str) -> list[str]:
+    """The profiles that a name stands for: itself, another name, or letters.  Raises BadRule."""
     name = SAME.get(name, name)
-    if name in UNBUILT or name in available():
+    if "/" not in name and os.path.exists(os.path.join(PROFILES, name + SUFFIX)):
         return [name]
     if name and all(letter in LETTERS for letter in name):
         return [LETTERS[letter] for letter in name]
     raise BadRule(EINVAL, f"unknown profile `{name}'", f"profiles are {', '.join(available())}")
 
 
-def _profile(rules: Ruleset, name: str, around: tuple[str, ...]) -> None:
-    if name in UNBUILT:
-        raise BadRule(EOPNOTSUPP, f"profile `{name}' is not built yet", f"profiles are {', '.join(available())}")
-    if name in around:
+def _profile(rules: Ruleset, name: str, place: Place) -> None:
+    if name in place.profiles:
         raise BadRule(ELOOP, f"profile `{name}' includes itself")
-    with open(os.path.join(PROFILES, name + SUFFIX), encoding="utf-8") as file:
-        text = file.read()
-    _lines(rules, text, name + SUFFIX, Place("", (), (*around, name)))
+    try:
+        _lines(rules, text_of(name), name + SUFFIX, Place("", (), (*place.profiles, name), place.left_out))
+        if name == "user":
+            for path in _user_files(rules):
+                if rules.lock not in CLOSED and os.path.lexists(path):
+                    _file(rules, path, Place(""), included=True)
+    except BadRule as error:  # named by both places: the profile's line, and whoever asked for the profile
+        raise BadRule(error.errno, f"profile `{name}': {error.source}: {error.reason}", error.remedy) from None
+
+
+def _user_files(rules: Ruleset) -> list[str]:
+    """What profile user reads in the end: the site's rules, then the user's own."""
+    from syd_pool.policy.expand import lookup
+
+    home = lookup(rules, "SYD_HOME")
+    return ["/etc/user.syd-3", *([f"{home}/.user.syd-3"] if home else [])]
 
 
 def _file(rules: Ruleset, path: str, place: Place, included: bool) -> None:
@@ -147,7 +189,7 @@ def _lines(rules: Ruleset, text: str, path: str, place: Place) -> None:
             continue
         source = f"{path}:{number}"
         try:
-            if not _directive(rules, line, place):
+            if not _directive(rules, line, place, source):
                 apply(rules, line)
         except BadRule as error:
             raise error.at(source) from None
@@ -167,15 +209,13 @@ def profile_commands(rules: Ruleset, name: str, around: tuple[str, ...] = ()) ->
     from syd_pool.policy.expand import expand
 
     found: list[str] = []
-    for one in _names(name):
-        if one in UNBUILT:
-            raise BadRule(EOPNOTSUPP, f"profile `{one}' is not built yet", f"profiles are {', '.join(available())}")
+    for one in names(name):
         if one in around:
             raise BadRule(ELOOP, f"profile `{one}' includes itself")
-        with open(os.path.join(PROFILES, one + SUFFIX), "rb") as file:
-            lines = commands_in(file.read())
-        for line in lines:
+        for line in commands_in(text_of(one).encode()):
             word, _, argument = line.partition(" ")
+            if word == "unbuilt":
+                raise BadRule(EOPNOTSUPP, f"profile `{one}': {argument}")
             if word == "include_profile":
                 found += profile_commands(rules, argument.strip(), (*around, one))
             else:
@@ -183,21 +223,42 @@ def profile_commands(rules: Ruleset, name: str, around: tuple[str, ...] = ()) ->
     return found
 
 
-def _directive(rules: Ruleset, line: str, place: Place) -> bool:
-    """Carry out include and include_profile, which only files know."""
+def _directive(rules: Ruleset, line: str, place: Place, source: str) -> bool:
+    """Carry out include and include_profile, which only files know, and what only profiles of ours may say."""
     word, space, argument = line.partition(" ")
-    if word not in ("include", "include_profile") or not space:
+    if not space:
         return False
-    check_lock(rules, line)
-    argument = argument.strip()
-    if word == "include_profile":
-        for name in _names(argument):
-            _profile(rules, name, place.profiles)
-        return True
+    if word == "if_built" and place.profiles:
+        _if_built(rules, argument, place, source)
+    elif word == "unbuilt" and place.profiles:
+        raise BadRule(EOPNOTSUPP, argument)
+    elif word == "include_profile":
+        check_lock(rules, line)
+        for name in names(argument.strip()):
+            _profile(rules, name, place)
+    elif word == "include":
+        check_lock(rules, line)
+        _include(rules, line, argument.strip(), place)
+    else:
+        return False
+    return True
+
+
+def _if_built(rules: Ruleset, line: str, place: Place, source: str) -> None:
+    """Carry out a line of ours if it can be; if not, note it (syd-pool profile check shows it)."""
+    try:
+        if not _directive(rules, line, place, source):
+            apply(rules, line)
+    except BadRule as error:
+        if error.errno != EOPNOTSUPP:
+            raise
+        place.left_out.append((f"{source}: {line}", error.reason))
+
+
+def _include(rules: Ruleset, line: str, argument: str, place: Place) -> None:
     from syd_pool.policy.expand import expand
 
     target = expand(rules, argument)
     if target.endswith((".ipset", ".netset")):
         raise BadRule(EOPNOTSUPP, f"`{line}': IP block lists are not built yet", "take the line away")
     _file(rules, os.path.join(place.directory, target), place, included=True)
-    return True

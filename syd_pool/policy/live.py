@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from errno import EBUSY, EPERM
 
-from syd_pool.policy import categories, options
+from syd_pool.policy import categories, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME, DENY, WARN
 from syd_pool.policy.lock import DROP
 from syd_pool.policy.parse import bad, carry_out, split
+from syd_pool.policy.patterns import literal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,29 +24,15 @@ if TYPE_CHECKING:
 
     from syd_pool.policy.rules import Ruleset
 
-# syd(2), static: these are chosen at the start.  A name that ends in a slash stands for all below it.
+# syd(2), static: lists and commands that are chosen at the start.  Of options their table says it.
 _STATIC = (
-    "include include_profile config/expand ipc ipc/ pty/ setenv unsetenv clearenv passenv unshare/ root root/ "
-    "workdir time time/ rlimit/ bind bind-try mkdir mkdir-try mkfile mkfile-try mkfifo mkfifo-try link link-try "
-    "symlink symlink-try crypt crypt/ proxy/ setuid setgid"
+    "include include_profile setenv unsetenv clearenv passenv bind bind-try mkdir mkdir-try mkfile mkfile-try "
+    "mkfifo mkfifo-try link link-try symlink symlink-try crypt setuid setgid"
 ).split()
+_STATIC_GROUPS = ("unshare/", "rlimit/", "root/", "time/", "pty/", "crypt/", "proxy/", "ipc/")
 _STATIC_GUARDS = frozenset(("force", "lock", "mem", "proxy", "pty", "crypt"))
-# trace/ options that are no part of a filter and may change (syd(2)); every other one is chosen at the start.
-_DYNAMIC = frozenset(
-    "allow_unsafe_exec_ldso allow_unsafe_exec_nopie allow_unsafe_exec_stack allow_unsafe_create "
-    "allow_unsafe_filename allow_unsafe_hardlinks allow_unsafe_machine_id allow_unsafe_proc_pid_status "
-    "allow_unsafe_magiclinks allow_unsafe_symlinks allow_unsafe_sticky allow_unsafe_sendfd_dir "
-    "allow_unsafe_sendfd_bdev allow_unsafe_sendfd_cdev allow_unsafe_sendfd_symlink "
-    "allow_unsafe_sendfd_magiclink allow_unsafe_sendfd_memfd allow_unsafe_sendfd_secretmem "
-    "allow_unsafe_sendfd_socket allow_unsafe_sendfd_fifo allow_unsafe_sendfd_misc allow_unsafe_open_kfd "
-    "allow_unsafe_open_path allow_unsafe_open_suid allow_unsafe_stat_bdev allow_unsafe_stat_cdev "
-    "allow_unsafe_notify_bdev allow_unsafe_notify_cdev allow_unsafe_xattr allow_unsafe_any_addr "
-    "allow_unsafe_ipv6_rthdr allow_unsafe_ipv6_scope allow_unsafe_ip_pktinfo allow_unsafe_ip_retopts "
-    "allow_unsafe_memfd deny_dotdot deny_exec_elf32 deny_exec_elf_dynamic deny_exec_elf_static "
-    "deny_exec_script deny_vdso force_cloexec force_rand_fd force_ro_open force_local_net force_no_symlinks "
-    "force_no_magiclinks force_no_xdev force_umask".split()
-)
 # For lock:drop: the new value must not be below, or above, the old one
+_BOUND = "\0bound "  # a command holds no NUL byte
 _RAISED = ("segvguard/expiry", "segvguard/suspension")
 _LOWERED = ("segvguard/maxcrashes", "mem/max", "mem/vm_max", "pid/max")
 _UNLIMITED = ("mem/max", "mem/vm_max", "pid/max")  # where 0 is no limit
@@ -67,6 +54,9 @@ def replay(rules: Ruleset, line: str) -> None:
     if line == "reset":
         reset(rules)
         return
+    if line.startswith(_BOUND):
+        allow_bound(rules, bytes.fromhex(line[len(_BOUND) :]))
+        return
     before, rules.live = rules.live, True
     try:
         carry_out(rules, line)
@@ -81,6 +71,20 @@ def reset(rules: Ruleset) -> None:
     rules.reset()
     rules.values.update(kept)
     rules.env, rules.passenv, rules.transits, rules.landlock = env, passenv, transits, landlock
+
+
+def bound(text: bytes) -> str:
+    """The line of the journal for allow_bound(): no command that anybody can give."""
+    return _BOUND + text.hex()
+
+
+def allow_bound(rules: Ruleset, text: bytes) -> None:
+    """trace/allow_safe_bind: what was bound may be connected to, exactly that, whatever is in its name."""
+    if text[:1] not in (b"/", b"@"):
+        rules.addresses.append((ALLOW, "net/connect", text.decode("ascii")))
+        rules.refresh("net/connect")
+    else:
+        rules.add(ALLOW, "net/connect", literal(text))
 
 
 def query(rules: Ruleset, line: str) -> bool:
@@ -104,13 +108,11 @@ def query(rules: Ruleset, line: str) -> bool:
 
 def is_static(name: str, operator: str) -> bool:
     """Is this chosen at the start, once and for all?"""
-    first, slash, rest = name.partition("/")
-    if name in _STATIC or (slash and first + "/" in _STATIC):
+    if name in options.OPTIONS:
+        return options.OPTIONS[name][3] == options.START
+    if name in _STATIC or name.startswith((*_STATIC_GROUPS, "include ", "include_profile ")):
         return True
-    if name.startswith(("include ", "include_profile ")):
-        return True
-    if first == "trace":
-        return name in options.OPTIONS and rest not in _DYNAMIC
+    first, _, rest = name.partition("/")
     if first == "sandbox":
         return operator == ":" and any(one in _STATIC_GUARDS for one in rest.split(","))
     if first == "default":
@@ -132,7 +134,7 @@ def tightens(rules: Ruleset, line: str, name: str, operator: str, text: str) -> 
     if first in BY_NAME and operator in "+-^" and operator:
         return _rule_tightens(rules, BY_NAME[first], rest, operator)
     if operator == ":" and first == "sandbox":
-        return _read(options.boolean, text) is not False
+        return _read(values.boolean, text) is not False
     if operator == ":" and first == "default":
         return _default_tightens(rules, rest, text)
     if operator == ":" and name in options.OPTIONS:

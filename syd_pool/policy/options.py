@@ -1,155 +1,267 @@
 """Every option of syd(2) that is no category, in one table: what it takes, what it starts as, what we do.
 
-A row of OPTIONS is (kind, default, state, why):
-  kind   how the value is written; the functions of VALUES read it
-  state  BUILT   its effect is in force, whatever the value
-         LIFTS   it switches a guard off: accepted.  Either the guard stands and obeys, or there is none
-         ASKS    it asks for something not built: only a value that asks for nothing is accepted
-  why    for ASKS: what is missing
+A row of OPTIONS is (kind, default, support, when, why):
+  kind     how the value is written; values.py reads it
+  support  YES     it works as syd(2) says
+           PARTLY  it is accepted; `why` says what is different
+           NO      it is refused: only a value that asks for nothing is accepted; `why` says what is missing
+  when     START   only before the command is started, LIVE also after that (syd(2), static)
 
-Values that ask for nothing are the default and, for booleans, `off`.
-An option becomes built by changing one word here.
+Values that ask for nothing are the default, `none` and, for booleans, `off`.
+`syd-pool options`, docs/options.md and the shell completions are made from this table.
 """
 
 from __future__ import annotations
 
+from syd_pool.policy.values import (
+    BOOL,
+    BYTE,
+    DURATION,
+    LEVEL,
+    MEMORY,
+    MICROS,
+    NAMESPACE_NAMES,
+    NAMESPACES,
+    NICE,
+    OCTAL,
+    SIGNED,
+    SIZE,
+    TEXT,
+    UINT,
+    VALUES,
+    VERBOSE,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from syd_pool.policy.values import Value
 
-BOOL, UINT, OCTAL, DURATION, SIZE, NICE, TEXT, LEVEL, VERBOSE, MEMORY, NAMESPACES, SIGNED, BYTE = range(13)
-
-BUILT, LIFTS, ASKS = "built", "lifts", "asks"
-
-Value = bool | int | float | str | None
-Row = tuple[int, Value, str, str]
+    Row = tuple[int, Value, str, str, str]
 
 OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
 
-NAMESPACE_NAMES = ("mount", "uts", "ipc", "user", "pid", "net", "cgroup", "time")
-LOG_LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
+YES, PARTLY, NO = "supported", "partly", "no"
+START, LIVE = "start", "live"
+INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
 
-_LIFTED = (
-    "safe_setgid safe_setuid safe_syslog unsafe_any_addr unsafe_bind unsafe_cap_fixup "
-    "unsafe_caps unsafe_cbpf unsafe_chown unsafe_chroot unsafe_copy unsafe_cpu unsafe_create "
-    "unsafe_deprecated unsafe_dumpable unsafe_ebpf unsafe_env unsafe_exec_interactive unsafe_exec_ldso "
-    "unsafe_exec_libc unsafe_exec_memory unsafe_exec_nopie unsafe_exec_null unsafe_exec_script "
-    "unsafe_exec_speculative unsafe_exec_stack unsafe_filename unsafe_hardlinks unsafe_ip_pktinfo "
-    "unsafe_ip_retopts unsafe_ipv6_rthdr unsafe_ipv6_scope unsafe_kcapi unsafe_keyring unsafe_kptr "
-    "unsafe_machine_id unsafe_madvise unsafe_magiclinks unsafe_mbind unsafe_memfd unsafe_mkbdev "
-    "unsafe_mkcdev unsafe_msgqueue unsafe_nice unsafe_nocookie unsafe_nomseal unsafe_notify_bdev "
-    "unsafe_notify_cdev unsafe_noxom unsafe_oob unsafe_open_kfd unsafe_open_path unsafe_open_suid "
-    "unsafe_page_cache unsafe_perf unsafe_perm_msgqueue unsafe_perm_shm unsafe_personality unsafe_pipe "
-    "unsafe_pivot_root unsafe_pkey unsafe_prctl unsafe_prlimit unsafe_proc_files unsafe_proc_pid_status "
-    "unsafe_ptrace unsafe_recvmsg unsafe_rseq unsafe_sendfd_bdev unsafe_sendfd_cdev unsafe_sendfd_dir "
-    "unsafe_sendfd_fifo unsafe_sendfd_magiclink unsafe_sendfd_memfd unsafe_sendfd_misc "
-    "unsafe_sendfd_secretmem unsafe_sendfd_socket unsafe_sendfd_symlink unsafe_setsockopt unsafe_shm "
-    "unsafe_sigreturn unsafe_socket unsafe_stat_bdev unsafe_stat_cdev unsafe_sticky unsafe_symlinks "
-    "unsafe_sync unsafe_sysinfo unsafe_syslog unsafe_time unsafe_uname unsafe_uring unsafe_vmsplice "
-    "unsafe_xattr unsupp_socket"
-)
-
-_ASKED = {
-    "allow_safe_bind": "a bind(2) cannot add a rule for all workers yet; allow the address by allow/net/connect+",
-    "deny_dotdot": "`..` in paths is not refused yet",
-    "deny_tsc": "the time stamp counter is not guarded yet",
-    "deny_vdso": "the vDSO is not removed yet",
-    "force_cloexec": "descriptors are not forced to close on exec yet",
-    "force_local_net": "addresses are not rewritten yet",
-    "force_no_magiclinks": "path resolution has no forced flags yet",
-    "force_no_symlinks": "path resolution has no forced flags yet",
-    "force_no_xdev": "path resolution has no forced flags yet",
-    "force_rand_fd": "descriptor numbers are not randomised yet",
-    "force_ro_open": "use deny/write,create,truncate+/***",
-}
-
+_NO_GUARD = "the guard that it lifts is not built: what it permits is permitted always"
+_OWN = "our own memory is not guarded in this way; nothing to lift"
+_KEPT = "the command gets the capability, where in syd only its emulators have it"
+_SETID = "the change a rule names may be made more than once; setgroups(2) can only give all groups up"
 _NAMESPACES = "namespaces are not built yet"
 _MOUNTS = "mounts and another root are not built yet"
-_LIMITS = "resource limits are not built yet; use prlimit(1) in front of the command"
 _UTS = "uname(2) is not answered by us yet"
 _TPE = "trusted path execution is not built yet"
 _PROXY = "the proxy is not built yet"
 _PTY = "the terminal is not replaced yet"
 _CRYPT = "encryption is not built"
+_MEMORY = "memory limits are not built yet"
+_LANDLOCK = "no effect while sandbox/lock is off, which it is: Landlock rules are not built yet"
 
-
-def _table() -> dict[str, Row]:
-    off: Row = (BOOL, False, LIFTS, "")
-    rows: dict[str, Row] = {"trace/allow_" + name: off for name in _LIFTED.split()}
-    for name, why in _ASKED.items():
-        rows["trace/" + name] = (BOOL, False, ASKS, why)
-    for name in (*NAMESPACE_NAMES, "all"):
-        rows["unshare/" + name] = (BOOL, False, ASKS, _NAMESPACES)
-    for name in ("as", "data", "fsize", "memlock", "msgqueue", "stack", "core"):
-        rows["rlimit/" + name] = (SIZE, None, ASKS, _LIMITS)
-    for name in ("nofile", "nproc", "rtprio", "sigpending"):
-        rows["rlimit/" + name] = (SIZE, None, ASKS, _LIMITS)
-    for name in ("cpu", "rttime"):
-        rows["rlimit/" + name] = (DURATION, None, ASKS, _LIMITS)
-    for name in ("negate", "root_owned", "user_owned", "root_mount"):
-        rows["tpe/" + name] = (BOOL, False, ASKS, _TPE)
-    rows.update(_SINGLE)
-    return rows
-
-
-_SINGLE: dict[str, Row] = {
-    "trace/deny_exec_elf32": (BOOL, False, BUILT, ""),
-    "trace/deny_exec_elf_dynamic": (BOOL, False, BUILT, ""),
-    "trace/deny_exec_elf_static": (BOOL, False, BUILT, ""),
-    "trace/deny_exec_script": (BOOL, False, BUILT, ""),
-    "trace/exit_wait_all": (BOOL, False, BUILT, ""),
-    "trace/memory_access": (MEMORY, 2, BUILT, ""),
-    "trace/sync_seccomp": (BOOL, True, BUILT, ""),
-    "trace/force_umask": (OCTAL, -1, ASKS, "the umask is not forced yet"),
-    "trace/allow_unsafe_namespace": (NAMESPACES, "", ASKS, "workers share the command's namespaces"),
-    "timeout": (DURATION, None, BUILT, ""),
-    "log/level": (LEVEL, None, BUILT, ""),
-    "log/verbose": (VERBOSE, 0, BUILT, ""),
-    # no-ops as long as sandbox/lock is off (syd(2)), which it is
-    "log/lock/same_exec_off": (BOOL, False, LIFTS, ""),
-    "log/lock/new_exec_on": (BOOL, False, LIFTS, ""),
-    "log/lock/subdomains_off": (BOOL, False, LIFTS, ""),
-    "config/expand": (
-        DURATION,
-        0.0,
-        ASKS,
-        "command substitution is not built; only variables and ~ are expanded",
+OPTIONS: dict[str, Row] = {
+    "trace/allow_safe_bind": (BOOL, False, YES, START, ""),
+    "trace/allow_safe_setgid": (
+        BOOL,
+        False,
+        PARTLY,
+        START,
+        _SETID,
     ),
-    "ipc": (TEXT, None, BUILT, ""),
-    "ipc/uid": (UINT, OWN, BUILT, ""),
-    "ipc/gid": (UINT, OWN, BUILT, ""),
-    "pty/row": (UINT, None, ASKS, _PTY),
-    "pty/col": (UINT, None, ASKS, _PTY),
-    "root": (TEXT, None, ASKS, _MOUNTS),
-    "root/map": (BOOL, False, ASKS, _NAMESPACES),
-    "root/fake": (BOOL, False, ASKS, "user ids are not faked yet"),
-    "workdir": (TEXT, None, ASKS, _MOUNTS),
-    "time": (SIGNED, None, ASKS, _NAMESPACES),
-    "time/boot": (SIGNED, None, ASKS, _NAMESPACES),
-    "time/mono": (SIGNED, None, ASKS, _NAMESPACES),
-    "uts/host": (TEXT, None, ASKS, _UTS),
-    "uts/domain": (TEXT, None, ASKS, _UTS),
-    "uts/version": (TEXT, None, ASKS, _UTS),
-    "mem/max": (SIZE, 0, ASKS, "memory limits are not built yet"),
-    "mem/vm_max": (SIZE, 0, ASKS, "memory limits are not built yet"),
-    "pid/max": (UINT, 0, ASKS, "process limits are not built yet"),
-    "rlimit/nice": (NICE, None, ASKS, _LIMITS),
-    "tpe/gid": (UINT, None, ASKS, _TPE),
-    "segvguard/expiry": (DURATION, 120.0, BUILT, ""),
-    "segvguard/suspension": (DURATION, 600.0, BUILT, ""),
-    "segvguard/maxcrashes": (BYTE, 5, BUILT, ""),
-    "crypt/key": (TEXT, None, ASKS, _CRYPT),
-    "crypt/key/enc": (TEXT, None, ASKS, _CRYPT),
-    "crypt/key/mac": (TEXT, None, ASKS, _CRYPT),
-    "crypt/tmp": (TEXT, "mem", ASKS, _CRYPT),
-    "proxy/addr": (TEXT, "127.0.0.1", ASKS, _PROXY),
-    "proxy/port": (UINT, 9050, ASKS, _PROXY),
-    "proxy/ext/host": (TEXT, "127.0.0.1", ASKS, _PROXY),
-    "proxy/ext/port": (UINT, 9050, ASKS, _PROXY),
-    "proxy/ext/unix": (TEXT, None, ASKS, _PROXY),
+    "trace/allow_safe_setuid": (
+        BOOL,
+        False,
+        PARTLY,
+        START,
+        _SETID,
+    ),
+    "trace/allow_safe_syslog": (BOOL, False, NO, START, "syslog(2) is not emulated"),
+    "trace/allow_unsafe_any_addr": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_bind": (
+        BOOL,
+        False,
+        PARTLY,
+        START,
+        _KEPT,
+    ),
+    "trace/allow_unsafe_cap_fixup": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_caps": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_cbpf": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_chown": (
+        BOOL,
+        False,
+        PARTLY,
+        START,
+        _KEPT,
+    ),
+    "trace/allow_unsafe_chroot": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_copy": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_cpu": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_create": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_deprecated": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_dumpable": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_ebpf": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_env": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_exec_interactive": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_exec_ldso": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_exec_libc": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_exec_memory": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_exec_nopie": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_exec_null": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_exec_script": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_exec_speculative": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_exec_stack": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_filename": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_hardlinks": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_ip_pktinfo": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_ip_retopts": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_ipv6_rthdr": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_ipv6_scope": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_kcapi": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_keyring": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_kptr": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_machine_id": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_madvise": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_magiclinks": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_mbind": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_memfd": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_mkbdev": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_mkcdev": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_msgqueue": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_nice": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_nocookie": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_nomseal": (BOOL, False, PARTLY, START, _OWN),
+    "trace/allow_unsafe_notify_bdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_notify_cdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_noxom": (BOOL, False, PARTLY, START, _OWN),
+    "trace/allow_unsafe_oob": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_open_kfd": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_open_path": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_open_suid": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_page_cache": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_perf": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_perm_msgqueue": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_perm_shm": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_personality": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_pipe": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_pivot_root": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_pkey": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_prctl": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_prlimit": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_proc_files": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_proc_pid_status": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_ptrace": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_recvmsg": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_rseq": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_sendfd_bdev": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_cdev": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_dir": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_fifo": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_magiclink": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_memfd": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_misc": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_secretmem": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_socket": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_sendfd_symlink": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_setsockopt": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_shm": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_sigreturn": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_socket": (
+        BOOL,
+        False,
+        PARTLY,
+        START,
+        _KEPT,
+    ),
+    "trace/allow_unsafe_stat_bdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_stat_cdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_sticky": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_symlinks": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_sync": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_sysinfo": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_syslog": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_time": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_uname": (BOOL, False, PARTLY, START, _NO_GUARD),
+    "trace/allow_unsafe_uring": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_vmsplice": (BOOL, False, YES, START, ""),
+    "trace/allow_unsafe_xattr": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsupp_socket": (BOOL, False, YES, START, ""),
+    "trace/deny_dotdot": (BOOL, False, NO, LIVE, "`..` in paths is not refused yet"),
+    "trace/deny_exec_elf32": (BOOL, False, YES, LIVE, ""),
+    "trace/deny_exec_elf_dynamic": (BOOL, False, YES, LIVE, ""),
+    "trace/deny_exec_elf_static": (BOOL, False, YES, LIVE, ""),
+    "trace/deny_exec_script": (BOOL, False, YES, LIVE, ""),
+    "trace/deny_tsc": (BOOL, False, NO, START, "the time stamp counter is not guarded yet"),
+    "trace/deny_vdso": (BOOL, False, NO, LIVE, "the vDSO is not removed yet"),
+    "trace/exit_wait_all": (BOOL, False, YES, START, ""),
+    "trace/force_cloexec": (BOOL, False, NO, LIVE, "descriptors are not forced to close on exec yet"),
+    "trace/force_local_net": (BOOL, False, NO, LIVE, "addresses are not rewritten yet"),
+    "trace/force_no_magiclinks": (BOOL, False, NO, LIVE, "path resolution has no forced flags yet"),
+    "trace/force_no_symlinks": (BOOL, False, NO, LIVE, "path resolution has no forced flags yet"),
+    "trace/force_no_xdev": (BOOL, False, NO, LIVE, "path resolution has no forced flags yet"),
+    "trace/force_rand_fd": (BOOL, False, NO, LIVE, "descriptor numbers are not randomised yet"),
+    "trace/force_ro_open": (BOOL, False, NO, LIVE, "use deny/write,create,truncate+/***"),
+    "trace/allow_unsafe_namespace": (NAMESPACES, "", NO, START, "workers share the command's namespaces"),
+    "trace/force_umask": (OCTAL, -1, NO, LIVE, "the umask is not forced yet"),
+    "trace/memory_access": (MEMORY, 2, YES, START, ""),
+    "trace/sync_seccomp": (BOOL, True, YES, START, ""),
+    "timeout": (DURATION, None, YES, LIVE, ""),
+    "log/level": (LEVEL, None, YES, LIVE, ""),
+    "log/verbose": (VERBOSE, 0, YES, LIVE, ""),
+    "log/lock/same_exec_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
+    "log/lock/new_exec_on": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
+    "log/lock/subdomains_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
+    "config/expand": (DURATION, 0.0, NO, START, "commands are never run to expand a value; only variables and ~ are"),
+    "rlimit/as": (SIZE, None, YES, START, ""),
+    "rlimit/core": (SIZE, 0, YES, START, ""),
+    "rlimit/cpu": (DURATION, None, YES, START, ""),
+    "rlimit/data": (SIZE, None, YES, START, ""),
+    "rlimit/fsize": (SIZE, None, PARTLY, START, "a file that a worker creates or truncates is not counted"),
+    "rlimit/memlock": (SIZE, 0, YES, START, ""),
+    "rlimit/msgqueue": (SIZE, 0, YES, START, ""),
+    "rlimit/nice": (NICE, 20, YES, START, ""),
+    "rlimit/nofile": (UINT, None, YES, START, ""),
+    "rlimit/nproc": (UINT, None, YES, START, ""),
+    "rlimit/rtprio": (UINT, 0, YES, START, ""),
+    "rlimit/rttime": (MICROS, 0, YES, START, ""),
+    "rlimit/sigpending": (UINT, None, YES, START, ""),
+    "rlimit/stack": (SIZE, None, YES, START, ""),
+    "segvguard/expiry": (DURATION, 120.0, YES, LIVE, ""),
+    "segvguard/suspension": (DURATION, 600.0, YES, LIVE, ""),
+    "segvguard/maxcrashes": (BYTE, 5, YES, LIVE, ""),
+    "ipc": (TEXT, None, YES, START, ""),
+    "ipc/uid": (UINT, OWN, YES, START, ""),
+    "ipc/gid": (UINT, OWN, YES, START, ""),
+    "pty/row": (UINT, None, NO, START, _PTY),
+    "pty/col": (UINT, None, NO, START, _PTY),
+    "root": (TEXT, None, NO, START, _MOUNTS),
+    "root/map": (BOOL, False, NO, START, _NAMESPACES),
+    "root/fake": (BOOL, False, NO, START, "user ids are not faked yet"),
+    "workdir": (TEXT, None, NO, START, _MOUNTS),
+    "time": (SIGNED, None, NO, START, _NAMESPACES),
+    "time/boot": (SIGNED, None, NO, START, _NAMESPACES),
+    "time/mono": (SIGNED, None, NO, START, _NAMESPACES),
+    "uts/host": (TEXT, None, NO, LIVE, _UTS),
+    "uts/domain": (TEXT, None, NO, LIVE, _UTS),
+    "uts/version": (TEXT, None, NO, LIVE, _UTS),
+    "mem/max": (SIZE, 0, NO, LIVE, _MEMORY),
+    "mem/vm_max": (SIZE, 0, NO, LIVE, _MEMORY),
+    "pid/max": (UINT, 0, NO, LIVE, "process limits are not built yet"),
+    "tpe/gid": (UINT, None, NO, LIVE, _TPE),
+    "tpe/negate": (BOOL, False, NO, LIVE, _TPE),
+    "tpe/root_owned": (BOOL, False, NO, LIVE, _TPE),
+    "tpe/user_owned": (BOOL, False, NO, LIVE, _TPE),
+    "tpe/root_mount": (BOOL, False, NO, LIVE, _TPE),
+    "crypt/key": (TEXT, None, NO, START, _CRYPT),
+    "crypt/key/enc": (TEXT, None, NO, START, _CRYPT),
+    "crypt/key/mac": (TEXT, None, NO, START, _CRYPT),
+    "crypt/tmp": (TEXT, "mem", NO, START, _CRYPT),
+    "proxy/addr": (TEXT, "127.0.0.1", NO, START, _PROXY),
+    "proxy/port": (UINT, 9050, NO, START, _PROXY),
+    "proxy/ext/host": (TEXT, "127.0.0.1", NO, START, _PROXY),
+    "proxy/ext/port": (UINT, 9050, NO, START, _PROXY),
+    "proxy/ext/unix": (TEXT, None, NO, START, _PROXY),
+    **{"unshare/" + name: (BOOL, False, NO, START, _NAMESPACES) for name in (*NAMESPACE_NAMES, "all")},
 }
-
-OPTIONS = _table()
 ALIASES = {"pty/x": "pty/row", "pty/y": "pty/col"}
 
 # Lists whose every element asks for something that is not built; taking elements away is accepted.
@@ -177,135 +289,19 @@ UNBUILT_LISTS = {
 GROUPS = ("unshare/", "log/lock/")
 
 
-def boolean(text: str) -> bool:
-    """on/off, true/false, yes/no, 1/0 and any prefix of true, false, yes and no.  Raises ValueError."""
-    word = text.lower()
-    if word in ("on", "1") or (word and ("true".startswith(word) or "yes".startswith(word))):
-        return True
-    if word in ("off", "0") or (word and ("false".startswith(word) or "no".startswith(word))):
-        return False
-    raise ValueError("must be on or off")
-
-
-def whole(text: str, least: int = 0, most: int = 2**64 - 1) -> int:
-    """A decimal number in a closed range.  Raises ValueError."""
-    digits = text[1:] if text[:1] == "-" else text
-    if not (digits.isascii() and digits.isdigit()) or not least <= int(text) <= most:
-        raise ValueError(f"must be a whole number from {least} to {most}")
-    return int(text)
-
-
-_SECONDS = {
-    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "sec": 1, "secs": 1, "second": 1, "seconds": 1,
-    "m": 60, "min": 60, "mins": 60, "minute": 60, "minutes": 60, "h": 3600, "hr": 3600, "hrs": 3600,
-    "hour": 3600, "hours": 3600, "d": 86400, "day": 86400, "days": 86400, "w": 604800, "week": 604800,
-    "weeks": 604800, "": 1,
-}  # fmt: skip
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
-
-
-def _number(text: str) -> tuple[float, str]:
-    """The number that `text` begins with, and what follows it.  Raises ValueError."""
-    end = 0
-    while end < len(text) and (text[end] in "0123456789" or (text[end] == "." and "." not in text[:end])):
-        end += 1
-    if not text[:end].strip("."):
-        raise ValueError("must begin with a number")
-    return float(text[:end]), text[end:].lstrip(" ")
-
-
-def duration(text: str) -> float:
-    """Seconds: 10, 1.5s, 1h30m, `10 minutes`.  Raises ValueError."""
-    total, rest = 0.0, text.strip(" ").lower()
-    while True:
-        value, rest = _number(rest)
-        end = 0
-        while end < len(rest) and rest[end].isalpha():
-            end += 1
-        if rest[:end] not in _SECONDS:
-            raise ValueError("must be a duration such as 10s or 1h30m")
-        total += value * _SECONDS[rest[:end]]
-        rest = rest[end:].lstrip(" ")
-        if not rest:
-            break
-    if not total < 2**32:
-        raise ValueError("must be less than 136 years")
-    return total
-
-
-def size(text: str) -> int:
-    """Bytes: 4096, 64M, `1.5 GiB`; k, m, g, t, p, e are powers of 1024, as in syd.  Raises ValueError."""
-    value, unit = _number(text.strip(" "))
-    unit = unit.lower().removesuffix("b").removesuffix("i")
-    if unit not in _POWERS:
-        raise ValueError("must be a size such as 4096 or 64M")
-    value *= 1024.0 ** _POWERS[unit]
-    if not value < 2**64:
-        raise ValueError("must fit into 64 bits")
-    return int(value)
-
-
-def octal(text: str) -> int:
-    """A mode, or -1 to unset.  Raises ValueError."""
-    if text == "-1":
-        return -1
-    if not text or text.strip("01234567") or int(text, 8) > 0o7777:
-        raise ValueError("must be an octal mode or -1")
-    return int(text, 8)
-
-
-def log_level(text: str) -> int:
-    """An index into LOG_LEVELS.  Raises ValueError."""
-    return LOG_LEVELS.index(text) if text in LOG_LEVELS else whole(text, 0, 7)
-
-
-def namespaces(text: str) -> str:
-    """A comma list of namespaces, "" for none.  Raises ValueError."""
-    if text in ("none", "off"):
-        return ""
-    if any(name not in NAMESPACE_NAMES and name != "all" for name in text.split(",")):
-        raise ValueError(f"must be of {', '.join(NAMESPACE_NAMES)}, all or none")
-    return text
-
-
-def text_value(text: str) -> str:
-    """Anything but nothing.  Raises ValueError."""
-    if not text:
-        raise ValueError("must not be empty")
-    return text
-
-
-# kind -> (reader, may be `none` or `off`)
-VALUES: dict[int, tuple[Callable[[str], Value], bool]] = {
-    BOOL: (boolean, False),
-    UINT: (whole, True),
-    OCTAL: (octal, False),
-    DURATION: (duration, True),
-    SIZE: (size, True),
-    NICE: (lambda t: whole(t, -20, 20), True),
-    TEXT: (text_value, True),
-    LEVEL: (log_level, False),
-    VERBOSE: (lambda t: whole(t, 0, 255), False),
-    MEMORY: (lambda t: whole(t, 0, 2), False),
-    NAMESPACES: (namespaces, False),
-    SIGNED: (lambda t: whole(t, -(2**63), 2**63 - 1), True),
-    BYTE: (lambda t: whole(t, 1, 255), False),
-}
-
-
 def read(name: str, text: str) -> Value:
     """The value of option `name` as written.  Raises ValueError with what it must be."""
-    kind, default, _, _ = OPTIONS[name]
+    kind = OPTIONS[name][0]
     reader, unset = VALUES[kind]
     if unset and text in ("none", "off"):
-        return None if default == OWN and kind == UINT else default
+        return None
     if text == "inf" and name.startswith("rlimit/"):
-        return default  # no limit of ours: what was inherited stays
+        return INFINITY
     value: Value = reader(text)
     return value
 
 
-def asks(name: str, value: Value) -> str:
+def refusal(name: str, value: Value) -> str:
     """Why `value` cannot be had; "" if it can."""
-    _, default, state, why = OPTIONS[name]
-    return why if state == ASKS and value != default else ""
+    _, default, support, _, why = OPTIONS[name]
+    return why if support == NO and value not in (default, None) else ""

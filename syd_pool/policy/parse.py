@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
 
-from syd_pool.policy import categories, options
+from syd_pool.policy import categories, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME
 from syd_pool.policy.errors import BadRule
 from syd_pool.policy.lock import CLOSED, DROP, NAMES, ON, may_follow
@@ -43,7 +43,7 @@ _DEFAULTS = {
     "lock": frozenset(("kill", "deny", "warn")),
 }
 
-_GUARD_WHY = {
+GUARD_WHY = {
     "ioctl": "lists of ioctl requests are not built yet",
     "force": "checksums of executables are not built yet",
     "tpe": "trusted path execution is not built yet",
@@ -53,6 +53,24 @@ _GUARD_WHY = {
     "proxy": "the proxy is not built yet",
     "pty": "the terminal is not replaced yet",
     "crypt": "encryption is not built",
+}
+# The other lists: what of them is done
+LISTS = {
+    "allow/ioctl+": (options.PARTLY, "no request is judged, so all are allowed but for a few that are refused always"),
+    "deny/ioctl+": (options.NO, GUARD_WHY["ioctl"]),
+    "allow/lock/*+": (options.PARTLY, "no effect while sandbox/lock is off, which it is: not built yet"),
+    "allow/net/accept+": (options.PARTLY, "accepted connections are not judged, so all are allowed"),
+    "deny/net/accept+": (options.NO, "accepted connections are not judged yet"),
+    "allow/net/link+": (options.PARTLY, "netlink families are not judged, so all are allowed"),
+    "deny/net/link+": (options.NO, "netlink families are not judged yet"),
+    "passenv+": (options.YES, ""),
+    "setenv!": (options.YES, ""),
+    "unsetenv!": (options.YES, ""),
+    "clearenv!": (options.YES, ""),
+    "setuid+": (options.PARTLY, "a change may be made more than once"),
+    "setgid+": (options.PARTLY, "a change may be made more than once; setgroups(2) can only give all groups up"),
+    "include": (options.YES, ""),
+    "include_profile": (options.YES, ""),
 }
 # Requests that stay refused whatever the rules say (boundary/guards.py)
 _FIXED_IOCTLS = frozenset(("TIOCSTI", "TIOCLINUX", str(0x5412), "0x5412", str(0x541C), "0x541c"))
@@ -182,13 +200,13 @@ def _categories(line: str, names: str, also: tuple[str, ...] = ()) -> list[str]:
 
 
 def _switch(rules: Ruleset, line: str, names: str, text: str) -> None:
-    on = _read(line, options.boolean, _expand(rules, text))
+    on = _read(line, values.boolean, _expand(rules, text))
     chosen = _categories(line, names)
     for category in chosen:
         if category in categories.LISTS:
             raise bad(line, f"`{category}' has no switch", "use sandbox/net")
         if on and category in categories.GUARDS and category not in categories.BUILT:
-            raise unbuilt(line, _GUARD_WHY[category])
+            raise unbuilt(line, GUARD_WHY[category])
     for category in chosen:
         rules.switch(category, on)
 
@@ -245,7 +263,7 @@ def _path_rule(rules: Ruleset, line: str, action: int, chosen: list[str], operat
         _link_rule(line, action, chosen, operator, text)
         return
     if "net/accept" in chosen and action > ALLOW and operator == "+":
-        raise unbuilt(line, "accepted connections are not judged yet")
+        raise unbuilt(line, LISTS["deny/net/accept+"][1])
     text = _unhex(text)
     if text[0] in "/@" or text in _SPECIAL or text.startswith(_SPECIAL_PREFIXES):
         pattern = text.encode("utf-8", "surrogateescape")
@@ -295,7 +313,7 @@ def _link_rule(line: str, action: int, chosen: list[str], operator: str, text: s
     if chosen != ["net/link"] or any(name not in NETLINK for name in text.split(",")):
         raise bad(line, "not a list of netlink families", f"families are {', '.join(NETLINK)}")
     if action > ALLOW and operator == "+":
-        raise unbuilt(line, "netlink families are not judged yet")
+        raise unbuilt(line, LISTS["deny/net/link+"][1])
 
 
 def _lock_rule(rules: Ruleset, line: str, action: int, names: str, operator: str, text: str) -> None:
@@ -324,7 +342,7 @@ def _ioctl_rule(line: str, action: int, operator: str, text: str) -> None:
         if name in _FIXED_IOCTLS:
             raise unbuilt(line, f"{name} is refused always")
     if (action > ALLOW and operator == "+") or (action == ALLOW and operator != "+"):
-        raise unbuilt(line, _GUARD_WHY["ioctl"])
+        raise unbuilt(line, GUARD_WHY["ioctl"])
 
 
 _IOCTL_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_*?"
@@ -361,16 +379,16 @@ def _option(rules: Ruleset, line: str, name: str, text: str) -> None:
         if one not in options.OPTIONS:
             raise bad(line, f"no such option `{one}'", "see syd(2) for the options")
     text = _expand(rules, text)
-    values: dict[str, options.Value] = {}
+    read: dict[str, values.Value] = {}
     for one in names:
         try:
-            values[one] = options.read(one, text)
+            read[one] = options.read(one, text)
         except ValueError as error:
             raise bad(line, str(error)) from None
-        why = options.asks(one, values[one])
+        why = options.refusal(one, read[one])
         if why:
             raise unbuilt(line, why)
-    rules.values.update(values)
+    rules.values.update(read)
 
 
 def _names(name: str) -> list[str]:
@@ -430,7 +448,7 @@ def _clearenv(rules: Ruleset, line: str, operator: str, text: str) -> None:
 
 
 def _passenv(rules: Ruleset, line: str, operator: str, text: str) -> None:
-    """No variable is held back yet, so all that are named are passed on."""
+    """Variables that are passed on although they look dangerous (environment.py)."""
     if operator not in "+-^" or not operator or not text:
         raise bad(line, "write passenv+PATTERN")
     if text.startswith("SYD_"):
@@ -494,22 +512,25 @@ def _run_time_only(_: Ruleset, line: str) -> None:
     raise bad(line, "only the run-time interface has this command")
 
 
-def _not_built(_: Ruleset, line: str) -> None:
-    raise unbuilt(line, "the run-time interface is not built yet")
+def _show(rules: Ruleset, line: str) -> None:
+    """stat, dump: the rules as they are here, on standard error."""
+    from syd_pool.policy.describe import show
+
+    show(rules, line == "dump")
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:
     if operator != "!":
         raise bad(line, "write cmd/exec!COMMAND")
-    _not_built(rules, line)
+    _run_time_only(rules, line)
 
 
 _WORDS: dict[str, Callable[[Ruleset, str], None]] = {
     "lock": lambda rules, line: _set_lock(rules, line, ON),
     "l": lambda rules, line: _set_lock(rules, line, ON),
     "reset": lambda rules, _: rules.reset(),
-    "stat": _not_built,
-    "dump": _not_built,
+    "stat": _show,
+    "dump": _show,
     "panic": _run_time_only,
     "ghost": _run_time_only,
 }

@@ -58,6 +58,16 @@ def has_wildcard(pattern: bytes) -> bool:
     return any(c in pattern for c in (b"*", b"?", b"["))
 
 
+def literal(text: bytes) -> bytes:
+    """The pattern that matches `text` and nothing else."""
+    if not has_wildcard(text):
+        return text
+    return b"".join(_AS_CLASS.get(c) or bytes((c,)) for c in text)
+
+
+_AS_CLASS = {c: b"[" + bytes((c,)) + b"]" for c in _WILDCARDS} | {92: b"\\\\"}
+
+
 def classify(pattern: bytes) -> tuple[int, bytes]:
     """The kind of a normal pattern: (LITERAL, path), (TREE, X) of X/***, (BELOW, X) of X/**, (WILD, it)."""
     if not has_wildcard(pattern):

@@ -5,8 +5,9 @@
 Guarantees:
 - the last rule that matches decides; without one, `default/<category>` does (syd(5));
 - a decision that was made before is one dictionary look-up, however many rules there are;
-- a first decision costs one look-up per distinct length of the literal and subtree rules, and one
-  `startswith` for most of the rules with wildcards;
+- a first decision costs one look-up per distinct length of the literal and subtree rules, one for the last
+  component and one per distinct length of the directories that rules with wildcards begin with; only of the
+  rules found so is each tried;
 - memory for decisions is bounded, whatever paths the command asks about.
 
 A Ruleset is plain data: it survives fork and pickle.  It belongs to one process; nothing here locks.
@@ -19,7 +20,7 @@ from syd_pool.policy.actions import ALLOW, DENY, KILL
 from syd_pool.policy.categories import GLOB, NET, deny_errno
 from syd_pool.policy.lock import UNSET
 from syd_pool.policy.options import ALIASES, OPTIONS
-from syd_pool.policy.patterns import BELOW, LITERAL, TREE, Wild, classify
+from syd_pool.policy.patterns import BELOW, LITERAL, TREE, Wild, classify, has_wildcard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from syd_pool.policy.network import AddressRules
-    from syd_pool.policy.options import Value
+    from syd_pool.policy.values import Value
+
+    Compiled = tuple[int, bytes, Wild]
 
 MOST_DECISIONS = 16384  # kept per category; then all are forgotten
 LONGEST_KEPT = 1024  # bytes; decisions on longer paths are not kept
@@ -41,10 +44,15 @@ class PathRules:
     rules      (action, pattern) pairs; the last one that matches decides
     _literal   path -> index of its last rule; _tree likewise for X/***, _below for X/**
     _lengths   the distinct lengths of the keys of _tree and _below, ascending
-    _wild      (index, head, Wild) of all others, last first
+    All others are (index, head, Wild), last first, in the first of these groups that takes them:
+    _names     last component -> those whose last component is literal
+    _heads     directory -> those that begin with it; _head_lengths: the distinct lengths of these directories
+    _wild      the rest
     """
 
-    __slots__ = ("_below", "_lengths", "_literal", "_stale", "_tree", "_wild", "rules")
+    __slots__ = (
+        "_below", "_head_lengths", "_heads", "_lengths", "_literal", "_names", "_stale", "_tree", "_wild", "rules",
+    )  # fmt: skip
 
     def __init__(self, rules: list[tuple[int, bytes]] | None = None) -> None:
         self.rules: list[tuple[int, bytes]] = rules or []
@@ -71,16 +79,25 @@ class PathRules:
 
     def _compile(self) -> None:
         indices: dict[int, dict[bytes, int]] = {LITERAL: {}, TREE: {}, BELOW: {}}
-        wild: list[tuple[int, bytes, Wild]] = []
-        for index, (_, pattern) in enumerate(self.rules):
-            kind, text = classify(pattern)
+        self._wild: list[Compiled] = []
+        self._names: dict[bytes, list[Compiled]] = {}
+        self._heads: dict[bytes, list[Compiled]] = {}
+        for index in range(len(self.rules) - 1, -1, -1):
+            kind, text = classify(self.rules[index][1])
             if kind in indices:
-                indices[kind][text] = index
+                indices[kind].setdefault(text, index)
+                continue
+            compiled = Wild(text)
+            name = text[text.rfind(b"/") + 1 :]
+            directory = compiled.head[: compiled.head.rfind(b"/") + 1]
+            if name and text[:1] == b"/" and b"\\" not in text and not has_wildcard(name):
+                group = self._names.setdefault(name, [])
+            elif len(directory) > 1:
+                group = self._heads.setdefault(directory, [])
             else:
-                compiled = Wild(text)
-                wild.append((index, compiled.head, compiled))
-        wild.reverse()
-        self._wild = wild
+                group = self._wild
+            group.append((index, compiled.head, compiled))
+        self._head_lengths = sorted({len(key) for key in self._heads})
         self._literal, self._tree, self._below = indices[LITERAL], indices[TREE], indices[BELOW]
         self._lengths = sorted({len(key) for key in (*self._tree, *self._below)})
         self._stale = False
@@ -99,12 +116,27 @@ class PathRules:
             if path[length] == 47:  # /
                 key = path[:length]
                 best = max(best, self._tree.get(key, -1), self._below.get(key, -1))
-        for index, head, compiled in self._wild:
-            if index < best:
+        if self._names:
+            best = _last(self._names.get(path[path.rfind(b"/") + 1 :], _NONE), path, best)
+        for length in self._head_lengths:
+            if length > size:
                 break
-            if path.startswith(head) and compiled.match(path):
-                return index
-        return best
+            if path[length - 1] == 47:
+                best = _last(self._heads.get(path[:length], _NONE), path, best)
+        return _last(self._wild, path, best)
+
+
+_NONE: list[Compiled] = []
+
+
+def _last(group: list[Compiled], path: bytes, best: int) -> int:
+    """The greater of `best` and the last rule of the group that matches."""
+    for index, head, compiled in group:
+        if index < best:
+            break
+        if path.startswith(head) and compiled.match(path):
+            return index
+    return best
 
 
 class Verdicts(dict[bytes, int]):
@@ -156,6 +188,7 @@ class Ruleset:
     values      options that were set; ask option()
     env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
     passenv     patterns of variables that are passed on although they look dangerous
+    passed      names of such variables (-e)
     addresses   (action, category, text) of the address rules, in order
     landlock    (right, text) of the lock rules, in order
     transits    {"setuid": {from: to}, "setgid": {from: to}}
@@ -174,6 +207,7 @@ class Ruleset:
         "landlock",
         "live",
         "lock",
+        "passed",
         "passenv",
         "transits",
         "values",
@@ -193,6 +227,7 @@ class Ruleset:
         self.values: dict[str, Value] = {}
         self.env: list[tuple[str, bytes, bytes]] = []
         self.passenv: list[str] = []
+        self.passed: set[bytes] = set()
         self.addresses: list[tuple[int, str, str]] = []
         self.filesystems: list[tuple[int, str]] = []
         self.landlock: list[tuple[str, str]] = []
@@ -357,6 +392,22 @@ class Ruleset:
             setattr(self, name, value)
         self.refresh()
 
+    # --- all or nothing ---
+
+    def save(self) -> dict[str, object]:
+        """What restore() needs to undo everything that is done from now on."""
+        state: dict[str, object] = {}
+        for name, value in self.__getstate__().items():
+            if isinstance(value, dict):
+                state[name] = {k: _copied(v) for k, v in value.items()}
+            else:
+                state[name] = value.copy() if isinstance(value, list | set) else value
+        return state
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Be as at save()."""
+        self.__setstate__(state)
+
     # --- the language; parse.py is the grammar ---
 
     def apply(self, line: str, source: str = "") -> None:
@@ -376,6 +427,12 @@ class Ruleset:
         from syd_pool.policy.files import profile
 
         profile(self, name)
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, PathRules):
+        return PathRules(value.rules.copy())
+    return value.copy() if isinstance(value, dict) else value
 
 
 class _Decide:

@@ -12,7 +12,7 @@ the lock is closed nothing can be written any more, not even by us.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EPERM
+from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EOPNOTSUPP, EPERM
 from time import monotonic
 
 from syd_pool.linux import notify
@@ -61,7 +61,7 @@ def prepare(run: Run) -> None:
     """Before anybody is forked: the journal, where the rules may still change."""
     rules = run.config.rules
     rules.lock = lock.at_start(rules.lock, rules.option("ipc") is not None)
-    if lock.is_open(rules.lock):
+    if lock.is_open(rules.lock) or rules.option("trace/allow_safe_bind"):
         from syd_pool.policy import addresses, filesystems, network  # noqa: F401  # workers import nothing
 
         run.journal = create_journal()
@@ -142,6 +142,7 @@ def _edit(run: Run, line: str, asker: Asker) -> bool:
 def _reset(run: Run, line: str, asker: Asker) -> bool:
     _not_in_drop(run, line)
     live.reset(run.config.rules)
+    run.bound.clear()
     publish(run, [line])
     return False
 
@@ -169,7 +170,9 @@ def lock_changed(run: Run) -> None:
     """Seal what is never written again, and let those go who only serve edits."""
     state = run.config.rules.lock
     if state in lock.CLOSED and run.journal is not None and not run.sealed:
-        run.journal, run.sealed = close_journal(run.journal), True
+        if not run.config.rules.option("trace/allow_safe_bind"):  # which goes on adding addresses
+            run.journal = close_journal(run.journal)
+        run.sealed = True
         outside.end(run)
         control_socket.close(run)
         run.log_line(b"info", "lock", run.eldest, f"the rules are locked: {state}")
@@ -216,7 +219,16 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
             raise bad(one, "the rules are locked", errno=EPERM)
         if split(one)[0] == "lock" and trial.lock != DROP and one in ("lock:ipc", "lock:i"):
             raise bad(one, "write it by itself", errno=EBUSY)
-        live.edit(trial, one)
+        if one.startswith("if_built ") and not number.isdigit():
+            one = one[len("if_built ") :]  # a line of ours that may be left out
+            try:
+                live.edit(trial, one)
+            except BadRule as error:
+                if error.errno != EOPNOTSUPP:
+                    raise
+                continue
+        else:
+            live.edit(trial, one)
         if split(one)[0] != "lock" and one != "l":
             edits.append(one)
     run.config.rules = trial

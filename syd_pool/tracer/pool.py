@@ -19,6 +19,7 @@ from syd_pool.linux.signals import SIGKILL, SIGUSR1
 from syd_pool.linux.sockets import receive_fd, seqpacket_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_CHROOT,
     C_COMMAND,
     C_DESCRIPTOR,
@@ -52,7 +53,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import commands, events, ptrace, watch
+from syd_pool.tracer import bound, commands, events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import balance, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -61,7 +62,7 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_CHROOT, _PTRACE = NR["chroot"], NR["ptrace"]
+_BIND, _CHROOT, _PTRACE = NR["bind"], NR["chroot"], NR["ptrace"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -79,7 +80,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
-    birth.handlers, birth.confine = run.handlers, run.confine
+    birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
     # Inherited: a user whose descriptors in flight are at their limit can be sent none (unix(7), ETOOMANYREFS).
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
     if birth.listener is not None:
@@ -380,6 +381,22 @@ def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[in
         answer_value(run, listener, notification, 0)
 
 
+def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """bind(2) has succeeded: others may connect there from the answer on (trace/allow_safe_bind)."""
+    try:
+        path = worker.socket.recv(bound.LONGEST)
+    except OSError:
+        path = b""
+    _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr != _BIND or not path or not run.config.rules.option("trace/allow_safe_bind"):
+        raise Lie(f"has system call {nr} answered as bind")
+    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
+    fd = notify.NOTIF.unpack_from(worker.request.b, at)[6] & 0xFFFFFFFF
+    bound.note(run, tid, tgid, fd, path)
+    worker.settled = index
+    answer_value(run, listener_of(run, run_id), notification, 0)
+
+
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """Action `exit`: the run ends with the errno."""
     run.status, run.ended, run.reason = errno, True, "policy"
@@ -395,6 +412,7 @@ _ON = {
     C_IDENTITY: _on_identity,
     C_CHROOT: _on_chroot,
     C_COMMAND: _on_command,
+    C_BOUND: _on_bound,
     C_TRACEME: _on_traceme,
     C_EXIT: _on_exit,
 }

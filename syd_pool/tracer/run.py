@@ -22,9 +22,9 @@ from time import monotonic
 
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
-from syd_pool.boundary import keeper, spawn, worker_filter
+from syd_pool.boundary import keeper, privileges, spawn, worker_filter
 from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force
-from syd_pool.linux import libc, notify
+from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
@@ -129,8 +129,8 @@ def _failed(this: Run, failed: spawn.SetupFailed | events.Unexpected) -> None:
 
 def _start(this: Run) -> None:
     """From nothing to a command that executes.  Every part stands before it is let go (I1)."""
-    config, identity = this.config, _may_change_identity()
-    prepared = spawn.prepare(config, this.ptrace, identity, _limits(config))
+    config, identity = this.config, _may_change_identity(this.config)
+    prepared = spawn.prepare(config, this.ptrace, identity, privileges.limits(config.rules))
     this.prepared = prepared
     pid = os.fork()
     if pid == 0:
@@ -145,6 +145,7 @@ def _start(this: Run) -> None:
     # while the child loads its filters
     this.signals = libc.signalfd([SIGCHLD, SIGTERM, SIGHUP, SIGALRM])
     this.handlers = handlers(config.rules, identity, config.signal_scope, config.test_null)
+    this.capabilities = privileges.of_worker(config.rules, caps.current()[1])
     this.confine = worker_filter.confinement(not config.rules.option("trace/allow_unsafe_nocookie"))
     gc.freeze()
     for _ in range(this.control.q[c.H_NPROC]):
@@ -155,12 +156,13 @@ def _start(this: Run) -> None:
     if this.ended and not this.eldest_ended:
         return
     _set_alarm(this)
-    spawn.take_listener(prepared, this.eldest_pidfd, lambda listener: _listen(this, listener))
+    spawn.take_listener(prepared, pid, this.eldest_pidfd, lambda listener: _listen(this, listener))
 
 
 def _listen(this: Run, listener: int) -> None:
     """The last step before the command is let go."""
-    notify.sync_wake_up(listener)
+    if this.config.rules.option("trace/sync_seccomp"):
+        notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
     for worker in this.workers.values():
         dispatch.open_run(this, worker, RUN_ID)
@@ -196,11 +198,6 @@ def _stand(this: Run) -> None:
         this.poller.unregister(child)
 
 
-def _limits(config: RunConfig) -> list[tuple[int, int, int]]:
-    """rlimit/* of the rules as (RLIMIT_ number, soft, hard)."""
-    return []
-
-
 def _on_outcome(this: Run) -> None:
     """The child has executed the command, or could not."""
     fd = this.prepared.parent_end
@@ -231,7 +228,7 @@ def _create(config: RunConfig) -> Run:
     this.log_out, this.log_in = datagram_pair()
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
-    rows = list(in_force(rules, _may_change_identity(), config.signal_scope))
+    rows = list(in_force(rules, _may_change_identity(config), config.signal_scope))
     this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or (row[1] == TRACE and not this.ptrace))
     if this.ptrace:
         this.noted = frozenset(NR[row[0]] for row in rows if row[1] == NOTE)
@@ -244,11 +241,9 @@ def _create(config: RunConfig) -> Run:
     return this
 
 
-def _may_change_identity() -> bool:
-    """Only who has a capability can take on another identity; an ordinary user's calls need no note."""
-    from syd_pool.worker.creds import capabilities
-
-    return capabilities()[1] != 0
+def _may_change_identity(config: RunConfig) -> bool:
+    """Only who has a capability can take on another identity; the calls of others need no note."""
+    return privileges.kept_by_command(config.rules, caps.current()[1]) != 0
 
 
 def _monitor_config(config: RunConfig, nproc: int, most: int) -> MonitorConfig:

@@ -184,7 +184,8 @@ class Run:
         self.capped = False
         self.position = 0  # of the journal, in every slot from now on
         self.journal: Ring | None = None  # edits of the rules; None where they never change
-        self.sealed = False  # ... and nothing is written there any more
+        self.sealed = False  # ... and no command is written there any more
+        self.bound: set[bytes] = set()  # addresses that trace/allow_safe_bind has added
         self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
         self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
         self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
@@ -216,6 +217,7 @@ class Run:
         self.traced: dict[int, int] = {}  # numbers the filter traces -> kind of slot
         self.handlers: dict[int, Callable[..., int | None]] = {}
         self.confine: Callable[[], None] | None = None
+        self.capabilities: tuple[int, int] | None = None
         self.monitor_config: Config = None  # type: ignore[assignment]  # set by run.py
         self.beat = 0  # of the monitor, when last looked at
         self.beat_at = 0

@@ -30,6 +30,7 @@ from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigm
 from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_CHROOT,
     C_COMMAND,
     C_DESCRIPTOR,
@@ -206,6 +207,13 @@ class Caller(Call):
     def hand_command(self) -> None:
         self.handed_over = True
         self._complete(C_COMMAND, 0)
+        raise Gone
+
+    def hand_bound(self, path: bytes) -> None:
+        self.give_back()
+        self._socket.send(path or b"!")
+        self.handed_over = True
+        self._complete(C_BOUND, 0)
         raise Gone
 
     def note_traceme(self) -> None:

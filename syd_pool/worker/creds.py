@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import os
 from ctypes import addressof, create_string_buffer
-from struct import Struct
 
+from syd_pool.linux import caps
 from syd_pool.linux.libc import syscall
 
-_VERSION_3 = 0x20080522
-_HEADER = Struct("<Ii")
-_DATA = Struct("<6I")
-# Capabilities that only let us look at the caller (its memory, cwd, descriptors) and answer it:
+# Capabilities that only let us look at the caller (its memory, cwd, descriptors) and act on a verdict:
 # they stay, because a caller that changed its ids is not dumpable.  open.py refuses other tasks' /proc.
-CAP_SYS_PTRACE = 19
-_KEPT = 1 << CAP_SYS_PTRACE
+_KEPT = caps.bit(caps.CAP_SYS_PTRACE) | caps.bit(caps.CAP_KILL)
 
 Identity = tuple[int, int, tuple[int, ...], int]  # fsuid, fsgid, groups, effective capabilities
 
@@ -93,18 +89,9 @@ def _must(name: str, value: int) -> None:
 
 def capabilities() -> tuple[int, int]:
     """(effective, permitted) capability sets of this thread, capget(2)."""
-    header = create_string_buffer(_HEADER.pack(_VERSION_3, 0), 8)
-    data = create_string_buffer(24)
-    syscall("capget", addressof(header), addressof(data))
-    e0, p0, _, e1, p1, _ = _DATA.unpack(data.raw)
-    return e0 | e1 << 32, p0 | p1 << 32
+    return caps.current()
 
 
 def set_effective(effective: int, permitted: int) -> None:
     """capset(2): change the effective set, keep the permitted one.  Raises OSError."""
-    header = create_string_buffer(_HEADER.pack(_VERSION_3, 0), 8)
-    low = 0xFFFFFFFF
-    data = create_string_buffer(
-        _DATA.pack(effective & low, permitted & low, 0, effective >> 32, permitted >> 32, 0), 24
-    )
-    syscall("capset", addressof(header), addressof(data))
+    caps.put_on(effective, permitted)

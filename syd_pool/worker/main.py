@@ -21,6 +21,7 @@ from errno import EACCES, EIO, ENOENT, ENOSYS
 from fcntl import ioctl
 
 from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
+from syd_pool.linux import caps
 from syd_pool.linux.libc import AT_EACCESS, close_all_but, die_with_parent, set_name
 from syd_pool.linux.notify import (
     AUDIT_ARCH_X86_64,
@@ -62,7 +63,7 @@ from syd_pool.shm.ring import (
     WORKER_SIZE,
     Ring,
 )
-from syd_pool.worker import creds, lookup
+from syd_pool.worker import creds, lookup, memory
 from syd_pool.worker.caller import Caller
 
 TYPE_CHECKING = False
@@ -95,6 +96,7 @@ class Birth:
         "answers",
         "back_bell",
         "bell",
+        "capabilities",
         "confine",
         "control",
         "cpu",
@@ -124,6 +126,7 @@ class Birth:
     answers: str
     rules: Ruleset
     handlers: dict[int, Handler]
+    capabilities: tuple[int, int] | None  # (effective, permitted) to act with; None only in tests
     confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
 
 
@@ -177,6 +180,8 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     close_all_but(keep)
     os.chdir("/")
     umask = os.umask(0)
+    if birth.capabilities is not None:
+        caps.put_on(*birth.capabilities)
     page = Ring(birth.page, WORKER_SIZE, True)
     request = Ring(birth.request, REQUEST_SIZE, False)
     os.close(birth.page)
@@ -191,6 +196,8 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
         os.close(birth.journal)
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
+    mode = birth.rules.option("trace/memory_access")
+    memory.use(mode if isinstance(mode, int) else 2)
     caller.find = lookup.find
     caller.entry = lookup.entry
     gc.collect()

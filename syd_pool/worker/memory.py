@@ -1,8 +1,11 @@
 """The caller's memory: process_vm_readv(2) and process_vm_writev(2), read once and never trusted twice.
 
-Writing goes by process_vm_writev only, which honours the caller's page protection where /proc/TID/mem
-would write through it.  Reading falls back on /proc/TID/mem for one case: a page the caller may write but
-not read.  The processor lets the kernel read such a page, so a native call succeeds (bad-pointer test I2).
+Writing goes by process_vm_writev, which honours the caller's page protection where /proc/TID/mem would write
+through it.  Reading falls back on /proc/TID/mem for one case: a page the caller may write but not read.  The
+processor lets the kernel read such a page, so a native call succeeds (bad-pointer test I2).
+
+trace/memory_access: 2, the default, is as above; 1 uses /proc/TID/mem alone, and 0 where the kernel has no
+process_vm_readv(2).  There the mapping is looked up before every access, so that protections count all the same.
 
 Each function is a method of worker/caller.py's Caller; valid() follows before anything is done with what
 was read (I6).
@@ -11,10 +14,10 @@ was read (I6).
 from __future__ import annotations
 
 import os
-from ctypes import addressof, create_string_buffer, memmove
-from errno import EFAULT, ENAMETOOLONG, EPERM, ESRCH
+from ctypes import addressof, create_string_buffer, memmove, string_at
+from errno import EFAULT, ENAMETOOLONG, ENOENT, ENOSYS, EPERM, ESRCH
 
-from syd_pool.linux.libc import raw_vm_readv, raw_vm_writev
+from syd_pool.linux import libc
 from syd_pool.linux.notify import Gone
 
 TYPE_CHECKING = False
@@ -30,6 +33,9 @@ _FIRST_READ = 256  # most paths are shorter; a longer one costs a second read
 _text_buffer = create_string_buffer(PATH_MAX + 1)
 _text = addressof(_text_buffer)
 
+# What reads and writes; use() chooses
+_readv, _writev = libc.raw_vm_readv, libc.raw_vm_writev
+
 
 def string(call: Call, address: int) -> bytes:
     """The C string at `address`, at most 4095 bytes.  Raises OSError EFAULT, ENAMETOOLONG, EPERM; Gone."""
@@ -37,7 +43,7 @@ def string(call: Call, address: int) -> bytes:
     have = b""
     size = min(_FIRST_READ, PAGE - (address & 4095))
     while True:
-        n = raw_vm_readv(call.tid, address, _text, size)
+        n = _readv(call.tid, address, _text, size)
         if n <= 0:
             n = _read_write_only(call, address, _text, size, -n)
         _text_buffer[n] = b"\0"
@@ -56,7 +62,7 @@ def read(call: Call, address: int, size: int) -> bytes:
     buffer = create_string_buffer(size)
     done = 0
     while done < size:
-        n = raw_vm_readv(call.tid, address + done, addressof(buffer) + done, size - done)
+        n = _readv(call.tid, address + done, addressof(buffer) + done, size - done)
         if n <= 0:
             n = _read_write_only(call, address + done, addressof(buffer) + done, size - done, -n)
         done += n
@@ -72,7 +78,7 @@ def write(call: Call, address: int, data: bytes | bytearray | memoryview) -> Non
 
 def write_from(call: Call, address: int, buffer: int, size: int) -> None:
     """Write `size` bytes at our address `buffer`.  Raises OSError EFAULT, EPERM; Gone."""
-    n = raw_vm_writev(call.tid, address, buffer, size)
+    n = _writev(call.tid, address, buffer, size)
     if n != size:
         _unreadable(-n if n < 0 else EFAULT)
 
@@ -112,3 +118,63 @@ def _end_of_write_only(call: Call, address: int) -> int:
             if first <= address < last:
                 return last if permissions[:2] == b"-w" else 0
     return 0
+
+
+# --- trace/memory_access -------------------------------------------------------------------------
+
+
+def use(mode: int) -> None:
+    """Choose how memory is reached: the value of trace/memory_access.  To be called before the first access."""
+    global _readv, _writev
+    if mode == 1 or (mode == 0 and libc.raw_vm_readv(os.getpid(), _text, _text, 1) == -ENOSYS):
+        _readv, _writev = _mem_readv, _mem_writev
+    else:
+        _readv, _writev = libc.raw_vm_readv, libc.raw_vm_writev
+
+
+def _mem_readv(pid: int, address: int, buffer: int, size: int) -> int:
+    """As libc.raw_vm_readv, by /proc/TID/mem."""
+    try:
+        size = min(size, _permitted(pid, address, b"r") - address)
+        if size <= 0:
+            return -EFAULT
+        fd = os.open(b"/proc/%d/mem" % pid, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(fd, size, address)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return -(ESRCH if error.errno == ENOENT else error.errno or EFAULT)
+    memmove(buffer, data, len(data))
+    return len(data)
+
+
+def _mem_writev(pid: int, address: int, buffer: int, size: int) -> int:
+    """As libc.raw_vm_writev, by /proc/TID/mem; never through a page that the task may not write."""
+    try:
+        size = min(size, _permitted(pid, address, b"w") - address)
+        if size <= 0:
+            return -EFAULT
+        fd = os.open(b"/proc/%d/mem" % pid, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return os.pwrite(fd, string_at(buffer, size), address)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return -(ESRCH if error.errno == ENOENT else error.errno or EFAULT)
+
+
+def _permitted(tid: int, address: int, permission: bytes) -> int:
+    """Where the mappings from `address` on that have `permission` without a gap end; 0: it has none."""
+    with open(b"/proc/%d/maps" % tid, "rb") as maps:
+        end = 0
+        for line in maps:
+            span, permissions = line.split(b" ", 2)[:2]
+            first, last = (int(part, 16) for part in span.split(b"-"))
+            if permission not in permissions or (end and first != end):
+                if end:
+                    break
+                continue
+            if end or first <= address < last:
+                end = last
+    return end

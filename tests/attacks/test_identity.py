@@ -159,7 +159,9 @@ def test_b7_identity_changed_inside(root_runner: Runner, arena: Arena) -> None:
     private = private_file(arena)
     command = [root_runner.payload("drop_to_user"), private, str(arena.box)]
     lifted = ["trace/allow_safe_setuid:1", "trace/allow_safe_setgid:1", "setuid+0:1000", "setgid+0:1000"]
-    outcome = root_runner.boxed(command, [*(lifted if is_real_syd() else []), *arena.rules()])
+    outcome = root_runner.boxed(
+        command, [*(lifted if is_real_syd() else ["trace/allow_unsafe_caps:1"]), *arena.rules()]
+    )
     assert outcome.status == 0, (outcome.status, outcome.out, outcome.err)
     if outcome.facts["setid"] != "0":
         pytest.skip(f"the sandbox refuses to change the identity (errno {outcome.facts['setid']}): nothing to exceed")

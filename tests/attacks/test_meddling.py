@@ -14,7 +14,7 @@ from arena import Arena, Runner, Running, is_real_syd
 pytestmark = pytest.mark.attack
 
 EPERM, ESRCH, ENOENT = 1, 3, 2
-LIFTED = [f"trace/allow_unsafe_{name}:1" for name in ("nice", "prlimit", "mbind", "perf", "magiclinks")]
+LIFTED = [f"trace/allow_unsafe_{name}:1" for name in ("caps", "nice", "prlimit", "mbind", "perf", "magiclinks")]
 TO_CHILDREN = ("affinity affinity_thread nice_process nice_thread nice_group io_process io_group limit "
                "scheduler parameter attr pidfd").split()  # fmt: skip
 

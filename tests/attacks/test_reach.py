@@ -270,5 +270,5 @@ def test_program_of_another_identity(runner: Runner, env: dict[str, str], arena:
         "    os._exit(0)\n"
         "os.waitpid(pid, 0)\n"
     )
-    outcome = runner.boxed(["python3", str(script)], [], env=env)
+    outcome = runner.boxed(["python3", str(script)], ["trace/allow_unsafe_caps:1"], env=env)
     assert sorted(outcome.out.split("\n")) == ["", "parent 1", "reached 1000"], outcome

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.attack
 
 LOOK = ["sandbox/read,write,create,stat:on", "allow/read,write,create,stat+/***"]
 NO_PTRACE = "trace/allow_unsafe_ptrace:1"
+# root as it is outside: only who has capabilities can give them up
+CAPS = "trace/allow_unsafe_caps:1"
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_descriptors_of_a_thread(runner: Runner, arena: Arena, what: str) -> Non
 def test_heirs_of_another_identity(root_runner: Runner, arena: Arena, mode: tuple[str, ...]) -> None:
     """B7: what a process or thread starts after it gave up root is not root either, with ptrace and without."""
     command = [root_runner.payload("review"), "heirs", str(arena.box), str(private(arena))]
-    outcome = root_runner.boxed(command, [*LOOK, *mode])
+    outcome = root_runner.boxed(command, [CAPS, *LOOK, *mode])
     assert outcome.facts == {"before": "1", "threads": "0", "children": "0"}, outcome
     assert root_runner.native(command).facts == outcome.facts
 
@@ -75,10 +77,10 @@ def test_an_exec_without_the_bounding_set(root_runner: Runner, arena: Arena) -> 
     """B7: root that drops its bounding set has no capability after the next exec, and neither have we for it."""
     file = str(private(arena))
     program = root_runner.payload("review")
-    outcome = root_runner.boxed([program, "bounding-set", str(arena.box), file], LOOK)
+    outcome = root_runner.boxed([program, "bounding-set", str(arena.box), file], [CAPS, *LOOK])
     assert outcome.facts == {"read": "13"}, outcome
     assert root_runner.native([program, "bounding-set", str(arena.box), file]).facts == outcome.facts
-    assert root_runner.boxed([program, "read", str(arena.box), file], LOOK).facts == {"read": "0"}  # positive control
+    assert root_runner.boxed([program, "read", str(arena.box), file], [CAPS, *LOOK]).facts == {"read": "0"}  # control
 
 
 def test_a_peer_sees_who_connects(root_runner: Runner, arena: Arena) -> None:
@@ -100,7 +102,7 @@ def test_a_peer_sees_who_connects(root_runner: Runner, arena: Arena) -> None:
         thread.start()
         command = [root_runner.payload("review"), "peer", str(arena.box)]
         rules = ["sandbox/net/connect:on", "allow/net/connect+/***"]
-        outcome = root_runner.boxed(command, [*LOOK, *rules])
+        outcome = root_runner.boxed(command, [CAPS, *LOOK, *rules])
         assert outcome.facts == {"connect": "0"}, outcome
         root_runner.native(command)
         thread.join(20)

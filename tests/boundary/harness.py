@@ -75,10 +75,13 @@ def run(
     pidfd = os.pidfd_open(pid)
     try:
         spawn.adopt(prepared)
-        listener = spawn.take_listener(prepared, pidfd)
+        listener = spawn.take_listener(prepared, pid, pidfd)
         failure = spawn.outcome(prepared)
     except spawn.SetupFailed as error:
         failure = error
+        if prepared.parent_end >= 0:  # a child that waits for us gives up
+            os.close(prepared.parent_end)
+            prepared.parent_end = -1
     os.close(pidfd)
     output = b""
     if capture:

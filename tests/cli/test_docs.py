@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syd_pool.cli import completions, run
+from syd_pool.cli import completions, option_list, run
 from syd_pool.cli.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +19,11 @@ def test_usage_has_the_table_of_options() -> None:
     """docs/usage.md contains exactly the table that the options make."""
     text = (ROOT / "docs/usage.md").read_text()
     assert f"-->\n{run.markdown()}\n<!--" in text, "put the output of syd_pool.cli.run.markdown() there"
+
+
+def test_the_list_of_options_is_current() -> None:
+    """docs/options.md is what the tables make; scripts/docs writes it."""
+    assert (ROOT / "docs/options.md").read_text() == option_list.markdown(), "run scripts/docs"
 
 
 def test_every_option_is_in_the_help() -> None:

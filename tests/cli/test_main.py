@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from errno import EINVAL
+from errno import EINVAL, EOPNOTSUPP
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from syd_pool import __version__
 from syd_pool.cli import check, main, syscalls
 from syd_pool.emulate.table import ROWS
 from syd_pool.linux.numbers import NR
+from syd_pool.policy import files
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = {
@@ -54,14 +55,14 @@ def test_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[0] == f"syd-pool {__version__}"
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "syscalls", "completions"])
+@pytest.mark.parametrize("verb", list(main.VERBS))
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """syd-pool VERB --help prints its usage and ends with 0."""
     assert main.main(["syd-pool", verb, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: syd-pool {verb}")
 
 
-@pytest.mark.parametrize("verb", ["check", "syscalls", "completions"])
+@pytest.mark.parametrize("verb", [verb for verb in main.VERBS if verb != "run"])
 def test_every_verb_refuses_what_it_does_not_know(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown argument ends with EINVAL, before anything is done."""
     assert main.main(["syd-pool", verb, "--bogus"]) == EINVAL
@@ -79,12 +80,26 @@ def test_a_bug_is_not_mistaken_for_the_commands_status() -> None:
 
 
 def test_syscalls_prints_the_whole_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each row of emulate/table.py is printed, as text and as JSON, in order of number."""
+    """Every number of the kernel is printed, as text and as JSON, in order, and how it is treated."""
     assert syscalls.main([]) == 0
     names = [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert names == sorted((row[0] for row in ROWS), key=NR.__getitem__)
+    assert sorted(set(names), key=NR.__getitem__) == sorted(NR, key=NR.__getitem__)
+    assert names == sorted(names, key=NR.__getitem__)
     assert syscalls.main(["--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == names
+    table = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in table] == names
+    hows = {(row["name"], row["how"]) for row in table}
+    assert {(row[0], row[1]) for row in ROWS} <= hows
+    assert ("io_uring_setup", "refuse") in hows and ("read", "native") in hows
+
+
+def test_syscalls_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names choose rows; a name that is no system call is an error."""
+    assert syscalls.main(["--json", "chroot"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in table} == {"chroot"}
+    assert any("lifted by trace/allow_unsafe_chroot" in row["note"] for row in table)
+    assert syscalls.main(["opne"]) == EINVAL
 
 
 def test_check_does_what_it_reports() -> None:
@@ -125,3 +140,20 @@ def test_a_probe_sees_a_failing_child() -> None:
 
     with pytest.raises(PermissionError), check.child(body) as (pid, _):
         check.finish(pid)
+
+
+def test_profile_lists_shows_and_checks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """list names every profile, show prints its lines, check says what is left out, and the errno of a mistake."""
+    assert main.main(["syd-pool", "profile", "list"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(files.available())
+    assert main.main(["syd-pool", "profile", "show", "M"]) == 0
+    assert "trace/allow_unsafe_exec_memory:1" in capsys.readouterr().out.splitlines()
+    assert main.main(["syd-pool", "profile", "show", "--flat", "user"]) == 0
+    assert "sandbox/fs:on" in capsys.readouterr().out.splitlines()
+    assert main.main(["syd-pool", "profile", "check", "trace"]) == 0
+    assert capsys.readouterr().out.startswith("left out: trace.syd-3:")
+    file = tmp_path / "x.syd-3"
+    file.write_text("sandbox/read:on\nbad\n")
+    assert main.main(["syd-pool", "profile", "check", str(file)]) == EINVAL
+    assert f"{file}:2" in capsys.readouterr().err
+    assert main.main(["syd-pool", "profile", "check", "container"]) == EOPNOTSUPP

@@ -19,6 +19,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
+        self.lock = "unset"
+        self.passed: set[bytes] = set()
+        self.passenv: list[str] = []
 
     def _note(self, kind: str, text: str) -> None:
         self.seen.append((kind, text))

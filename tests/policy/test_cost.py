@@ -83,7 +83,7 @@ def test_ten_thousand_rules() -> None:
 
         return best(work) / len(paths)
 
-    assert cold(large) < 2e-3  # 2,500 patterns with wildcards are looked at
+    assert cold(large) < 3e-4  # of 2,500 patterns with wildcards, those of this directory are tried
 
 
 def test_decisions_are_bounded() -> None:

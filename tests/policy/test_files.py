@@ -10,7 +10,7 @@ import pytest
 
 from syd_pool.policy import Ruleset
 from syd_pool.policy.errors import BadRule
-from syd_pool.policy.files import available
+from syd_pool.policy.files import left_out
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_lines(folder: Path) -> None:
         ("include a.txt\n", EOPNOTSUPP, 1),
         ("include a.netset\n", EOPNOTSUPP, 1),
         ("include_profile nope\n", EINVAL, 1),
-        ("include_profile linux\n", EOPNOTSUPP, 1),
+        ("include_profile container\n", EOPNOTSUPP, 1),
         ("include main.syd-3\n", ELOOP, 1),
         ("lock:on\ninclude main.syd-3\n", EPERM, 2),
         ("load/3\n", EINVAL, 1),
@@ -138,16 +138,25 @@ def test_profiles() -> None:
     assert not rules.enabled
     assert rules.lock == "exec"
     refusals = dict.fromkeys(("", "nope", "zz", "OFF", "../off"), EINVAL)
-    refusals |= dict.fromkeys(("linux", "u", "pwd"), EOPNOTSUPP)
+    refusals |= dict.fromkeys(("container", "i", "debug", "MPc"), EOPNOTSUPP)
     for name, errno in refusals.items():
         with pytest.raises(BadRule) as caught:
             rules.profile(name)
         assert caught.value.errno == errno, name
 
 
-@pytest.mark.parametrize("name", available())
-def test_every_profile_applies(name: str) -> None:
-    Ruleset().profile(name)
+def test_only_profiles_may_leave_lines_out(folder: Path) -> None:
+    """if_built and unbuilt are no commands in a user's file: a line there is carried out or refused."""
+    for line in ("if_built trace/force_rand_fd:1", "unbuilt nothing"):
+        assert refused(write(folder / "x.syd-3", line + "\n")).errno == EINVAL
+
+
+def test_what_a_profile_leaves_out_is_told() -> None:
+    """The lines that are not in force, with their place and the reason."""
+    rules = Ruleset()
+    missing = dict(left_out(rules, "user"))
+    assert "linux.syd-3:" in " ".join(missing) and all(missing.values())
+    assert "walk" in rules.enabled
 
 
 def test_a_profile_may_be_locked_out() -> None:

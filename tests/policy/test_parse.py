@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from syd_pool.policy import Ruleset, actions, categories
 from syd_pool.policy.errors import BadRule
-from syd_pool.policy.options import ASKS, BOOL, OPTIONS
+from syd_pool.policy.options import NO, OPTIONS
+from syd_pool.policy.values import BOOL
 
 REFUSED = {
     EINVAL: """
@@ -27,7 +28,7 @@ REFUSED = {
         |log/level:9|log/level:foo|log/level:WARN|log/verbose:300|log/verbose:x|log/verbose:
         |timeout:foo|timeout:|timeout:-1|timeout:1:30|timeout:1y|timeout:.
         |setenv!FOO|setenv!=x|setenv!|setenv:A=b|unsetenv!|unsetenv!A=B|clearenv!x|clearenv|passenv+|passenv
-        |rlimit/nofile:foo|rlimit/foo:1|rlimit/nice:30|rlimit/nofile:1_000|rlimit/nofile:
+        |rlimit/nofile:foo|rlimit/foo:1|rlimit/nice:30|rlimit/nofile:1_000|rlimit/nofile:1k|rlimit/nofile:1:2|rlimit/nofile:
         |trace/foo:1|trace/exit_wait_all|trace/exit_wait_all:|trace/exit_wait_all+1|trace/memory_access:3
         |trace/force_umask:8|trace/force_umask:|trace/allow_unsafe_ptrace,exit_wait_all:1
         |trace/allow_unsafe_namespace:foo|trace/allow_unsafe_namespace:
@@ -39,7 +40,7 @@ REFUSED = {
         |allow/fs+foo|allow/fs+*|allow/fs+EXT4|allow/fs+0xzz|allow/fs,stat+ext4|allow/ioctl+foo
         |include /x.syd-3|include_profile nope|load/3|panic|ghost|setuid+foo:1|setuid+0|setuid+0:0|setuid
         |bind+
-        |reset:1|append!|cmd/exec:x|trace/exit_wait_all:1\n|allow/stat+/a\0b""",
+        |reset:1|append!|cmd/exec:x|cmd/exec!true|trace/exit_wait_all:1\n|allow/stat+/a\0b""",
     EPERM: "|setenv!SYD_FOO=1|unsetenv!SYD_FOO|unsetenv!SYD_FOO=1|passenv+SYD_*|passenv+SYD_FOO",
     EACCES: "|setgid+0:1|setuid+0:10",
     EOPNOTSUPP: """
@@ -49,7 +50,7 @@ REFUSED = {
         |append+/x|mask+/x|block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
         |symlink-try+/x|trace/force_cloexec:1|trace/deny_dotdot:1|trace/force_umask:077|trace/deny_tsc:1
         |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
-        |uts/host:a|time:5|workdir:/x|rlimit/nofile:100|rlimit/nice:-10|proxy/port:1|stat|dump|cmd/exec!true
+        |uts/host:a|time:5|workdir:/x|proxy/port:1
         |deny/ioctl+FIONBIO|deny/ioctl-TIOCSTI|allow/ioctl+TIOCSTI|allow/ioctl+TIOCLINUX!|deny/net/link+route
         |deny/net/accept+any!80""",
 }
@@ -66,7 +67,7 @@ ACCEPTED = """
     |default/stat:allow|default/all:deny|default/rpath,fs:filter|default/mem:allow|default/pid:warn|default/lock:warn
     |lock|l|lock:1|lock:0|lock:x|log/level:warn|log/level:3|log/verbose:3|timeout:10s|timeout:10|timeout:none
     |timeout:1h30m|timeout:1.5s|timeout:10 minutes|timeout:1h 30m|ipc/uid:none|ipc:off|setenv!A=b|setenv!A=
-    |setenv!A=b=c|unsetenv!A|clearenv!|passenv+A|passenv-A|passenv^A|rlimit/nofile:off|rlimit/nofile:inf
+    |setenv!A=b=c|unsetenv!A|clearenv!|passenv+A|passenv-A|passenv^A|rlimit/nofile:off|rlimit/nofile:inf|rlimit/nofile:100|rlimit/nice:-10
     |trace/memory_access:0|trace/force_umask:-1|trace/allow_unsafe_namespace:off|trace/deny_tsc:0|unshare/user,pid:0
     |unshare/all:0|mem/max:0|append-/x|mask^|block!|block^|root:none|workdir:off|config/expand:0|reset
     |log/lock/same_exec_off,new_exec_on:1|setuid+0:65534|setuid^|setgid-0:65534|segvguard/expiry:0
@@ -287,7 +288,7 @@ def test_every_boolean_can_be_off_and_only_what_is_built_on(name: str) -> None:
     """An option that asks for something not built is refused by name, never ignored."""
     rules = Ruleset()
     rules.apply(f"{name}:off")
-    if OPTIONS[name][2] == ASKS:
+    if OPTIONS[name][2] == NO:
         with pytest.raises(BadRule, match=name) as caught:
             rules.apply(f"{name}:on")
         assert caught.value.errno == EOPNOTSUPP

@@ -72,7 +72,8 @@ class Workshop:
 
     def rules(self, tools: Sequence[str] = ()) -> list[str]:
         """The policy under test."""
-        return allow_all() if self.policy == "everything" else tight(self.work, tools)
+        chosen = allow_all() if self.policy == "everything" else tight(self.work, tools)
+        return ["passenv+TMPDIR", *chosen]
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """Home and temporary files stay within the place of work."""
