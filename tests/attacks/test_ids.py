@@ -99,7 +99,7 @@ def test_b7_access_as_natively(payloads: Payloads, arena: Arena, how: str) -> No
         box = arena.root / ("boxed" if boxed else "native")
         build(box)
         command = ["python3", "-c", PROGRAM, str(box), how]
-        everything = ["sandbox/all:on", "allow/all+/***"]
+        everything = ["sandbox/all:on", "allow/all+/***", "trace/allow_unsafe_caps:1"]
         outcome = runner.boxed(command, everything) if boxed else runner.native(command)
         assert outcome.status == 0, outcome
         said.append(outcome.out.splitlines())
