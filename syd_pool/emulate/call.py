@@ -192,6 +192,10 @@ class Call:
         """Have the worker crash once the call is answered (action `panic`)."""
         raise NotImplementedError
 
+    def condemn(self) -> None:
+        """Tell the tracer that the rules kill the caller, before it is done."""
+        raise NotImplementedError
+
     def end_run(self, errno: builtins.int) -> None:
         """Have the tracer end the run with `errno` (action `exit`)."""
         raise NotImplementedError

@@ -58,6 +58,8 @@ def send_signal(call: Call, signal: int) -> None:
     pidfd = pidfd_open(call.tgid)
     try:
         call.valid()
+        if signal == SIGKILL:
+            call.condemn()
         pidfd_send_signal(pidfd, signal)
     finally:
         os.close(pidfd)

@@ -100,6 +100,7 @@ C_IDENTITY = 6  # the caller changes its identity with this call
 C_EXIT = 7  # action `exit`: errno
 C_CHROOT = 9  # the caller may chroot: the tracer notes it and answers
 C_TRACEME = 10  # the caller asks to be traced: the tracer remembers whom it told so, and answers
+C_KILLS = 13  # the rules kill the caller (action `kill`): SegvGuard counts it
 C_READY = 8  # the worker is confined and takes slots
 C_BOUND = 12  # the caller's socket is bound: the tracer lets others connect to it, and answers
 C_COMMAND = 11  # the caller speaks to its sandbox: the tracer reads what it says and answers

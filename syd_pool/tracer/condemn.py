@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def kill_caller(run: Run, tgid: int, tid: int, nr: int, why: str, tip: str = "") -> bool:
     """SIGKILL a thread group, after one log line with what it is, its program, its call and why.
 
-    It is no crash of its program (SegvGuard).  False when it had gone already.
+    False when it had gone already.
     """
     fields: list[tuple[str, bytes | int]] = [("act", b"kill"), ("sys", NAME.get(nr, str(nr)).encode()), ("tgid", tgid)]
     try:
@@ -24,12 +24,10 @@ def kill_caller(run: Run, tgid: int, tid: int, nr: int, why: str, tip: str = "")
         pass  # a zombie has no program any more
     if tip:
         fields.append(("tip", tip.encode()))
-    run.innocent.add(tgid)
     try:
         os.kill(tgid, 0)
         run.log("kill", tid, "the caller is killed", why, fields)  # while its name can still be asked for
         os.kill(tgid, SIGKILL)
     except ProcessLookupError:
-        run.innocent.discard(tgid)
         return False
     return True

@@ -12,13 +12,11 @@ from errno import EACCES, EIO
 from time import monotonic_ns
 
 from syd_pool.linux import notify
-from syd_pool.linux.numbers import NAME, NR
+from syd_pool.linux.numbers import NAME
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
-    CHDIR_DONE,
     DESCRIPTOR,
     EFFECT,
-    EXEC_DONE,
     NOTIFY,
     Q_STOP,
     SLOTS,
@@ -34,7 +32,7 @@ from syd_pool.shm.ring import (
 from syd_pool.tracer import events, ghost, watch
 from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import again, answer_error, answer_value
-from syd_pool.tracer.ledger import balance, is_closed, listener_of, slot_of, valid, waiting_for
+from syd_pool.tracer.ledger import is_closed, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.pool import rank, read_completions, spawn_worker
 from syd_pool.tracer.state import Run, Worker
 from syd_pool.tracer.tasks import subject
@@ -101,22 +99,24 @@ def _settle_calls(run: Run, worker: Worker, status: int) -> None:
 def _settle_liar(run: Run, worker: Worker) -> None:
     """What a worker held whose words are worth nothing: every call of its ring that still waits gets EIO.
 
-    How many it had answered cannot be asked, but whatever is in flight nowhere then has been closed.
+    How many it had answered it cannot be asked: all of its own that nobody waits for any more have been closed.
     """
     for _, index in [key for key in run.held if key[0] == worker.pid]:
         again(run, worker, index, 0)  # a judgement: another worker makes it
     elsewhere = waiting_for(run)
     words = worker.page.q
     in_hand = words[W_TAKEN] - 1
-    if words[W_PHASE] == in_hand << 8 | DESCRIPTOR and 0 <= in_hand < worker.head and not is_closed(worker, in_hand):
+    word = words[W_PHASE]
+    installing = word >> 8 == in_hand and word & DESCRIPTOR
+    if installing and 0 <= in_hand < worker.head and not is_closed(worker, in_hand):
         _unknown(run, *slot_of(worker, in_hand)[4:])
     for index in range(max(0, worker.head - SLOTS), worker.head):
         kind, run_id, _, notification, _, _, _ = slot_of(worker, index)
         if kind == NOTIFY and notification not in elsewhere and valid(run, run_id, notification):
             run.control.q[c.H_EIO] += 1
+            worker.others += 1
             answer_error(run, listener_of(run, run_id), notification, EIO)
-    closed, in_flight = balance(run)
-    run.answered += run.received - in_flight - closed
+    run.answered += worker.head - worker.others
 
 
 def _survive(run: Run, was_ready: bool, own: bool) -> None:
@@ -145,8 +145,8 @@ def _crashed(status: int) -> bool:
 
 
 def _poison_key(kind: int, tgid: int, nr: int) -> tuple[int, int]:
-    """(program, number): whose call it is.  The checks after an exec and a chdir are theirs, too."""
-    return subject(tgid), {EXEC_DONE: NR["execve"], CHDIR_DONE: NR["chdir"]}.get(kind, nr)
+    """(program, number): whose call it is; a verification belongs to the call it comes after."""
+    return subject(tgid), events.DONE.get(kind, nr)
 
 
 def _blame(run: Run, worker: Worker, index: int) -> None:

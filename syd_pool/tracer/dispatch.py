@@ -129,6 +129,7 @@ def submit(run: Run, kind: int, run_id: int, task: Task, notification: bytes, ag
         return
     index = write(run, worker, kind, run_id, task, notification, again)
     if kind != NOTIFY:
+        worker.others += 1
         task.held = kind
         run.held[worker.pid, index] = task
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _GROUP_STOPS = (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
 _SYSCALL_STOP = SIGTRAP | 0x80
 _NR_MMAP = NR["mmap"]
-_DID = {EXEC_DONE: "execve", CHDIR_DONE: "chdir", MAP_DONE: "mmap"}  # for the log
+DONE = {EXEC_DONE: NR["execve"], CHDIR_DONE: NR["chdir"], MAP_DONE: _NR_MMAP}  # what is verified after which call
 # include/linux/errno.h: what a call returns that a signal interrupted, before the kernel turns it
 # into a restart or EINTR
 ERESTARTSYS = 512
@@ -209,7 +209,7 @@ def on_verdict(
             ptrace.cont_to_exit(tid)
     elif errno:
         # what happened cannot be undone: it must not run on
-        kill_caller(run, task.tgid, task.tid, NR[_DID[kind]], why)
+        kill_caller(run, task.tgid, task.tid, DONE[kind], why)
     else:
         if kind == EXEC_DONE:
             task.program = task.expected[0], task.expected[1]
@@ -237,6 +237,6 @@ def retry_delayed(run: Run) -> None:
 
 
 def _is_installing(worker: Worker) -> bool:
-    """Is the call in hand one that hands out a descriptor?  It is closed before W_DONE."""
+    """Does the call in hand hand out a descriptor?  It is closed before W_DONE (two-step: before the answer)."""
     phase = worker.page.q[W_PHASE]
     return phase & (DESCRIPTOR | HANDED) != 0 and phase >> 8 >= worker.page.q[W_DONE]

@@ -55,6 +55,9 @@ def balance(run: Run) -> tuple[int, int]:
     closed = run.answered + run.gone
     in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog) + len(run.asked)
     for worker in run.workers.values():
+        if worker.lied:  # settled when it is reaped: until then nobody knows how much of it was answered
+            in_flight += worker.head - worker.others
+            continue
         words = worker.page.q
         while True:  # until nothing moved while we looked: one worker's call takes longer than this
             before = words[W_ANSWERED], words[W_GONE], words[W_DONE]

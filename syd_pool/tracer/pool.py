@@ -26,6 +26,7 @@ from syd_pool.shm.ring import (
     C_EXIT,
     C_IDENTITY,
     C_INTERRUPTED,
+    C_KILLS,
     C_MAY_BLOCK,
     C_READY,
     C_TRACEME,
@@ -55,7 +56,7 @@ from syd_pool.shm.ring import (
 )
 from syd_pool.tracer import bound, commands, events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
-from syd_pool.tracer.ledger import balance, listener_of, slot_of, valid, waiting_for
+from syd_pool.tracer.ledger import balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
 from syd_pool.tracer.tasks import adopt, note_identity
 from syd_pool.worker.main import Birth
@@ -241,6 +242,12 @@ def find_omission(run: Run) -> None:
                 break
 
 
+def _settle(worker: Worker, index: int) -> None:
+    """The tracer itself answers this call of the worker's."""
+    worker.settled = index
+    worker.others += 1
+
+
 def _on_ready(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     if worker.open:
         c.change(run.control, worker.index, c.READY, monotonic_ns())
@@ -270,6 +277,7 @@ def _on_may_block(run: Run, worker: Worker, index: int, errno: int, words: list[
     run.control.q[c.H_BLOCKED] += 1
     first, worker.skip = max(index + 1, worker.skip), worker.head
     for untaken in range(first, worker.head):
+        worker.others += is_notification(worker, untaken)
         again(run, worker, untaken, 0)
     worker.request.q[Q_SKIP] = worker.head
     worker.request.q[Q_ACK] = words[0]
@@ -299,7 +307,7 @@ def _on_interrupted(run: Run, worker: Worker, index: int, errno: int, words: lis
     stopped = run.ptrace and ptrace.interrupt(tid)
     if stopped and (task := run.tasks.get(tid)) is not None:
         task.interrupted = True
-    worker.settled = index
+    _settle(worker, index)
     answer_error(run, listener_of(run, run_id), notification, events.ERESTARTSYS if stopped else EINTR)
     _on_unblocked(run, worker, index, errno, words)
 
@@ -320,7 +328,7 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
         if claimed != notification or not _installable(fd):
             raise Lie("handed over a descriptor for a call that is not its own")
         listener = listener_of(run, run_id)
-        worker.settled = index
+        _settle(worker, index)
         try:
             flags = notify.SECCOMP_ADDFD_FLAG_SEND
             _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags))
@@ -342,7 +350,7 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
     note_identity(run, adopt(run, tid))
-    worker.settled = index
+    _settle(worker, index)
     _close(run, lambda: send_continue(listener_of(run, run_id), notification, nr))
 
 
@@ -352,7 +360,7 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
     if nr != _CHROOT:
         raise Lie(f"has system call {nr} answered as chroot")
     run.facts |= F_CHROOTED
-    worker.settled = index
+    _settle(worker, index)
     answer_value(run, listener_of(run, run_id), notification, 0)
 
 
@@ -363,7 +371,7 @@ def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[in
         raise Lie(f"takes system call {nr} for a command")
     at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
     args = notify.NOTIF.unpack_from(worker.request.b, at)[6:]
-    worker.settled = index
+    _settle(worker, index)
     commands.serve(run, listener_of(run, run_id), notification, tid, tgid, nr, args)
 
 
@@ -372,7 +380,7 @@ def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[in
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr != _PTRACE:
         raise Lie(f"has system call {nr} answered as ptrace")
-    worker.settled = index
+    _settle(worker, index)
     task, listener = adopt(run, tid), listener_of(run, run_id)
     if task.traceme:
         answer_error(run, listener, notification, EPERM)
@@ -393,8 +401,17 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
     fd = notify.NOTIF.unpack_from(worker.request.b, at)[6] & 0xFFFFFFFF
     bound.note(run, tid, tgid, fd, path)
-    worker.settled = index
+    _settle(worker, index)
     answer_value(run, listener_of(run, run_id), notification, 0)
+
+
+def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
+    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
+        raise Lie(f"kills the caller of slot {index}, which is not its own")
+    tgid = slot_of(worker, index)[6]
+    if tgid in run.tasks:
+        run.condemned.add(tgid)
 
 
 def _on_exit(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -414,5 +431,6 @@ _ON = {
     C_COMMAND: _on_command,
     C_BOUND: _on_bound,
     C_TRACEME: _on_traceme,
+    C_KILLS: _on_kills,
     C_EXIT: _on_exit,
 }

@@ -1,6 +1,6 @@
 """SegvGuard: a program that crashes again and again is not executed any more for a while (syd(7), SegvGuard).
 
-    wait status with a signal of SIGNALS ---> note_end()     maxcrashes within expiry: suspended
+    wait status with a signal of SIGNALS, or SIGKILL by a rule --> note_end()     maxcrashes within expiry: suspended
     verdict "may be executed" -------------> refusal()       while suspended: as default/segvguard says
 
 A program is a file, (st_dev, st_ino): of a script it is the interpreter, which is what crashed.  One process
@@ -14,15 +14,15 @@ import os
 from errno import EACCES
 from time import monotonic
 
+from syd_pool.linux.signals import SIGKILL
 from syd_pool.policy import actions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.tracer.state import Run, Task
 
-# ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV, XCPU, XFSZ, SYS, QUIT: those that dump core, and SIGKILL, by which the
-# action `kill` counts
-SIGNALS = frozenset((4, 5, 6, 7, 8, 9, 11, 24, 25, 31, 3))
+# ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS, QUIT: those that dump core
+SIGNALS = frozenset((4, 5, 6, 7, 8, 11, 24, 25, 31, 3))
 MOST_PROGRAMS = 1024  # remembered; then the oldest are forgotten
 _SENT = {actions.ABORT: 6, actions.KILL: 9, actions.STOP: 19}
 
@@ -31,12 +31,17 @@ def note_end(run: Run, tid: int, signal: int) -> None:
     """A thread was ended by `signal`: if it led its group, was this a crash of its program?
 
     The status of a leader comes once per process, when all its threads have ended, with the signal that ended
-    them; siblings that an execve(2) has ended do not lead.
+    them; siblings that an execve(2) has ended do not lead.  SIGKILL counts when the rules sent it (action `kill`):
+    one from anybody else, from the out-of-memory killer or for a fault of ours says nothing about the program.
     """
+    if signal == SIGKILL:
+        _hear_of_kills(run, tid)
+    elif signal not in SIGNALS:
+        return
     task = run.tasks.get(tid)
     rules = run.config.rules
     expiry = _number(rules.option("segvguard/expiry"))
-    if signal not in SIGNALS or task is None or task.tgid != tid or not expiry or tid in run.innocent:
+    if task is None or task.tgid != tid or not expiry or (signal == SIGKILL and tid not in run.condemned):
         return
     program = task.program
     if program == (0, 0):
@@ -51,6 +56,15 @@ def note_end(run: Run, tid: int, signal: int) -> None:
     for table in (run.crashes, run.suspended):
         while len(table) > MOST_PROGRAMS:
             del table[next(iter(table))]
+
+
+def _hear_of_kills(run: Run, tid: int) -> None:
+    """A worker says that it kills before it does so, but its word may not have been read yet."""
+    from syd_pool.tracer import pool
+
+    if tid not in run.condemned:
+        for worker in list(run.workers.values()):
+            pool.read_completions(run, worker)
 
 
 def refusal(run: Run, task: Task, program: tuple[int, ...]) -> int:

@@ -83,6 +83,7 @@ class Worker:
     head    slots written; read: completions read; open: takes new slots
     blocked number of its `may block` announcement, 0 if none; block_index: that call's slot
     runs    runs whose listener it was given
+    others  slots that are not its to close: judgements, calls that the tracer answered or dispatched elsewhere
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Worker:
         "index",
         "lied",
         "open",
+        "others",
         "page",
         "pid",
         "read",
@@ -118,6 +120,7 @@ class Worker:
         self.pid = 0
         self.record = 0  # where its record begins in the control page
         self.head = request.q[Q_HEAD]
+        self.others = self.head
         self.read = 0
         self.open = True
         self.blocked = 0
@@ -170,7 +173,7 @@ class Run:
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
         self.delayed: list[tuple[Task, float]] = []  # executions that wait for workers to close descriptors; until when
-        self.innocent: set[int] = set()  # thread groups that die for a fault of ours: no crash of their program
+        self.condemned: set[int] = set()  # thread groups that the rules have killed: it counts as a crash
         self.poisoned: set[tuple[int, int]] = set()  # (program's inode, number)
         self.deaths: dict[tuple[int, int], int] = {}
         self.crashes: dict[tuple[int, int], list[float]] = {}  # program -> when

@@ -95,7 +95,7 @@ def forget(run: Run, tid: int) -> None:
         run.died.add(tid)
     if task is not None and task.noting:
         note_umask(run)  # others may share what it changed (CLONE_FS)
-    run.innocent.discard(tid)
+    run.condemned.discard(tid)
     if task is not None and task.held:
         for key, held in list(run.held.items()):
             if held is task:

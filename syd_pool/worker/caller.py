@@ -37,6 +37,7 @@ from syd_pool.shm.ring import (
     C_EXIT,
     C_IDENTITY,
     C_INTERRUPTED,
+    C_KILLS,
     C_MAY_BLOCK,
     C_TRACEME,
     C_UNBLOCKED,
@@ -358,6 +359,9 @@ class Caller(Call):
 
     def panic(self) -> None:
         self.panicked = True
+
+    def condemn(self) -> None:
+        self._complete(C_KILLS, 0)
 
     def end_run(self, errno: int) -> None:
         self._complete(C_EXIT, errno)

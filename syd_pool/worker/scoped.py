@@ -12,7 +12,7 @@ from ctypes import addressof, create_string_buffer, string_at
 from errno import EINVAL, ELOOP, ENOENT, EXDEV
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW, Found
-from syd_pool.emulate.paths import O_CLOEXEC, O_NOFOLLOW, O_PATH, in_proc, pid_in, shown, text_of
+from syd_pool.emulate.paths import O_NOFOLLOW, in_proc, pid_in, shown, text_of
 from syd_pool.emulate.sticky import target_of_last
 from syd_pool.linux.libc import (
     RESOLVE_BENEATH,
@@ -20,7 +20,6 @@ from syd_pool.linux.libc import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
-    raw_openat2,
     raw_readlinkat,
 )
 from syd_pool.worker.walk import (
@@ -34,6 +33,7 @@ from syd_pool.worker.walk import (
     check_pid,
     judge_way,
     named,
+    open_path,
     split,
     start,
 )
@@ -51,10 +51,9 @@ _target = addressof(_target_buffer)
 
 
 def find_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int) -> Found:
-    """find() under the caller's RESOLVE_ flags.  EAGAIN is the caller's to retry, as natively."""
+    """find() under the caller's RESOLVE_ flags.  EAGAIN is tried again a few times, then the caller's, as natively."""
     at = AT_FDCWD if path[:1] == b"/" and not resolve & _SCOPED else anchor(call, dirfd)[0]
-    flags = O_PATH | O_CLOEXEC | (0 if follow else O_NOFOLLOW)
-    fd = raw_openat2(at, path, flags, resolve | RESOLVE_NO_MAGICLINKS)
+    fd = open_path(at, path, 0 if follow else O_NOFOLLOW, resolve | RESOLVE_NO_MAGICLINKS)
     if fd >= 0:
         return _of_caller(call, call.keep(fd), follow, path.endswith(b"/"))
     if fd != -ELOOP or resolve & (RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS):
@@ -104,7 +103,7 @@ def entry_within(call: Call, dirfd: int, path: bytes, follow: int, resolve: int)
             return find_within(call, dirfd, path, follow, resolve)
         size = raw_readlinkat(parent.fd, name, _target, PATH_MAX) if follow and end == NAME else -EINVAL
         if size < 0:
-            fd = raw_openat2(parent.fd, name, O_PATH | O_CLOEXEC | O_NOFOLLOW, resolve & RESOLVE_NO_XDEV)
+            fd = open_path(parent.fd, name, O_NOFOLLOW, resolve & RESOLVE_NO_XDEV)
             if fd < 0 and fd != -ENOENT:
                 _fail(call, parent.fd, name, -fd)
             text = parent.path.rstrip(b"/") + b"/" + name

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
 MOST_LINKS = 40  # MAXSYMLINKS of the kernel
-_MOST_TRIES = 32  # of an openat2 that says EAGAIN because names move under it (C4)
+MOST_TRIES = 32  # of an openat2 that says EAGAIN because names move under it (C4)
 PATH_MAX = 4096
 _LONGEST_TEXT = 4000  # of what is opened at once; longer only after links were put in
 
@@ -82,6 +82,20 @@ def anchor(call: Call, dirfd: int) -> tuple[int, bytes]:
         errno = EBADF if fd == -ENOENT and dirfd >= 0 else -fd
         raise OSError(errno, os.strerror(errno), link)
     return call.keep(fd), named(fd, b"/proc/%d/fd" % call.tgid)
+
+
+def open_path(at: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2) with O_PATH: a descriptor or -errno.
+
+    EAGAIN means that a name anywhere was moved meanwhile, and ".." might have left the scope: it is tried again, and
+    given up in the end, as by the kernel (openat2(2)).
+    """
+    fd = -EAGAIN
+    for _ in range(MOST_TRIES):
+        fd = raw_openat2(at, path, O_PATH | O_CLOEXEC | flags, resolve)
+        if fd != -EAGAIN:
+            break
+    return fd
 
 
 def start(call: Call, dirfd: int, path: bytes) -> tuple[int, bytes]:
@@ -211,11 +225,7 @@ class Walk:
         path = self._spell(names)
         if end == DOT and names:
             path += b"/."
-        for _ in range(_MOST_TRIES):
-            fd = raw_openat2(self.at, path, O_PATH | O_CLOEXEC | flags, RESOLVE_NO_SYMLINKS)
-            if fd != -EAGAIN:
-                break
-        return fd
+        return open_path(self.at, path, flags, RESOLVE_NO_SYMLINKS)
 
     def _open_parent(self) -> int:
         """The directory of the last name, kept; or -errno."""

@@ -25,9 +25,9 @@ def crashes(runner: Runner, arena: Arena, arguments: list[str], *rules: str) -> 
     return [int(line.split()[1]) for line in outcome.out.splitlines()]
 
 
-@pytest.mark.parametrize("number", [11, 6, 4, 31, 9])
+@pytest.mark.parametrize("number", [11, 6, 4, 31])
 def test_a_program_that_crashes_five_times_is_refused(runner: Runner, arena: Arena, number: int) -> None:
-    """By every core signal and SIGKILL; other programs go on; switched off it may crash for ever."""
+    """By every core signal; other programs go on; switched off it may crash for ever."""
     words = [str(number)] * 6 + ["0", "other"]
     died = 128 + number
     assert crashes(runner, arena, words) == [died] * 5 + [DENIED, DENIED, 0]
@@ -35,9 +35,20 @@ def test_a_program_that_crashes_five_times_is_refused(runner: Runner, arena: Are
 
 
 def test_what_does_not_count(runner: Runner, arena: Arena) -> None:
-    """SIGTERM and an exit are no crash; a process of many threads crashes once."""
+    """SIGTERM, an exit and a SIGKILL that no rule sent are no crash; a process of many threads crashes once."""
+    assert crashes(runner, arena, ["9"] * 6 + ["0"]) == [137] * 6 + [0]
     assert crashes(runner, arena, ["15"] * 6 + ["0"]) == [143] * 6 + [0]
     assert crashes(runner, arena, ["11 20"] * 4 + ["0", "11", "0"]) == [139] * 4 + [0, 139, DENIED]
+
+
+def test_killed_by_a_rule(runner: Runner, arena: Arena) -> None:
+    """The action `kill` counts; the same program that somebody else kills as often goes on."""
+    kill = f"kill/read+{arena.box}/aaaa"
+    script = "for i in 1 2 3 4 5 6; do {}; echo status $?; done 2>/dev/null"
+    ruled = runner.boxed(["bash", "-c", script.format(f"cat {arena.box}/aaaa")], [*ON, kill])
+    assert ruled.out.split()[1::2] == ["137"] * 5 + [str(DENIED)], ruled
+    foreign = runner.boxed(["bash", "-c", script.format("sleep 9 & sleep 0.05; kill -9 $!; wait $!")], [*ON, kill])
+    assert foreign.out.split()[1::2] == ["137"] * 6, foreign
 
 
 def test_the_three_times(runner: Runner, arena: Arena) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from errno import EACCES, ELOOP, ENOENT, ENOTDIR
+from errno import EACCES, EAGAIN, ELOOP, ENOENT, ENOTDIR
 from typing import TYPE_CHECKING
 
 import pytest
 
 from syd_pool.emulate import paths
 from syd_pool.emulate.call import EMPTY, FOLLOW
+from syd_pool.linux.libc import RESOLVE_IN_ROOT
+from syd_pool.worker import walk
 from tests.emulate.fake import BUFFER, Caller, calling, open_as
 from tests.emulate.test_open import ruleset
 
@@ -291,3 +293,31 @@ def test_long_ways(caller: Caller, tmp_path: Path) -> None:
     ours, native = caller.ours("stat", path, BUFFER), caller.native("stat", path, BUFFER)
     assert native[0] == 0
     assert ours[0] == native[0] and ours[1][:144] == native[1][:144]
+
+
+@pytest.mark.parametrize("path", [b"b/../file", b"b/c/../../new"])
+@pytest.mark.parametrize("how", ["find", "entry"])
+@pytest.mark.parametrize("again", [1, walk.MOST_TRIES - 1, walk.MOST_TRIES])
+def test_a_scoped_lookup_is_tried_again(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, again: int, how: str, path: bytes
+) -> None:
+    """openat2(2): ".." under RESOLVE_IN_ROOT is EAGAIN while names move; it is tried again, but not for ever."""
+    tries = []
+    really = walk.raw_openat2
+
+    def busy(at: int, name: bytes, flags: int, resolve: int) -> int:
+        if not resolve & RESOLVE_IN_ROOT:
+            return really(at, name, flags, resolve)
+        tries.append(name)
+        return -EAGAIN if len(tries) <= again else really(at, name, flags, resolve)
+
+    monkeypatch.setattr(walk, "raw_openat2", busy)
+    flags = FOLLOW | RESOLVE_IN_ROOT << paths.RESOLVE_SHIFT
+    errno = EAGAIN if again == walk.MOST_TRIES else ENOENT if how == "find" and path.endswith(b"new") else 0
+    if errno:
+        assert errno_of(caller, how, path, flags, 60) == errno
+    else:
+        found, call = looked(caller, how, path, flags, 60)
+        assert found.path.endswith(b"/a/" + path.rpartition(b"/")[2])
+        call.close_kept()
+    assert again <= len(tries) <= walk.MOST_TRIES + 1

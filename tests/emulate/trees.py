@@ -139,6 +139,9 @@ class TreeCall(Call):
     def resume(self) -> None:
         self.resumed = True
 
+    def condemn(self) -> None:
+        self.condemned = True
+
     def judge(self, category: str, path: bytes) -> None:
         judging.judge(self, category, path)
 

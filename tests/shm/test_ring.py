@@ -78,3 +78,10 @@ def test_start_near_overflow(first: int) -> None:
     for r in (page, request):
         r.close()
         os.close(r.fd)
+
+
+@pytest.mark.parametrize("prefix", ["C_", "W_", "Q_"])
+def test_no_two_names_share_a_number(prefix: str) -> None:
+    """Kinds of completion, words of the worker's page, words of the request ring."""
+    numbers = [value for name, value in vars(ring).items() if name.startswith(prefix)]
+    assert len(numbers) == len(set(numbers)) > 4, sorted(numbers)
