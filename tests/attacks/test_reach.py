@@ -218,7 +218,9 @@ def test_b1_f8_recycled_pids(runner: Runner, env: dict[str, str], seconds: float
     with tempfile.TemporaryFile() as status:
         os.set_inheritable(status.fileno(), True)
         command = runner.syd(
-            [runner.payload("recycled"), str(1 + seconds)], [], ["--nproc=2", "--status-fd", str(status.fileno())]
+            [runner.payload("recycled"), str(1 + seconds)],
+            [],
+            ["--nproc=2", "--fd-answers=two-step", "--status-fd", str(status.fileno())],
         )
         root = Runner(type(runner.identity)("root"), runner.payload)
         with root.start([*words, *command], env=env, pass_fds=[status.fileno()]) as running:
