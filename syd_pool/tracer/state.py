@@ -157,6 +157,7 @@ class Run:
         self.monitor: socket | None = None
         self.monitor_pid = 0
         self.monitor_page: Ring | None = None
+        self.untold: list[Worker] = []  # of whom the monitor knows nothing yet
         self.log_in: socket | None = None
         self.log_out: socket | None = None
 
