@@ -20,6 +20,8 @@ import sys
 from errno import EACCES, EIO, ENOENT, ENOSYS
 from fcntl import ioctl
 
+from syd_pool.emulate.identity import groups_permitted
+from syd_pool.emulate.judge import SIGKILL, send_signal
 from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
 from syd_pool.linux import caps
 from syd_pool.linux.libc import AT_EACCESS, close_all_but, die_with_parent, set_name
@@ -42,6 +44,7 @@ from syd_pool.shm.ring import (
     CHDIR_DONE,
     EXEC,
     EXEC_DONE,
+    EXIT_BEHIND,
     F_CHROOTED,
     HEADER,
     MAP,
@@ -316,7 +319,7 @@ def _catch_up(caller: Caller, known: int, position: int) -> None:
     assert caller.journal is not None
     entries = since(caller.journal, known, position)
     if entries is None:
-        os._exit(0)
+        os._exit(EXIT_BEHIND)
     for entry in entries:
         for line in entry.decode("utf-8", "surrogateescape").split("\n"):
             replay(caller.rules, line)
@@ -342,6 +345,9 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     identity = creds.of_task(caller.tid, _asks_with_real_ids(caller))
     shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
     caller.valid()
+    if not groups_permitted(caller.rules, identity[2]):
+        send_signal(caller, SIGKILL)  # the list of setgroups(2) was another one when the kernel read it
+        raise OSError(EACCES, "groups")
     ours, permitted = creds.capabilities()
     own = os.geteuid(), os.getegid(), tuple(os.getgroups()), ours
     parent = os.getppid()
