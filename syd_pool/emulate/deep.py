@@ -27,6 +27,9 @@ def deep_text(fd: int) -> bytes:
     status = os.fstat(fd)
     if not S_ISDIR(status.st_mode):
         raise _too_long()
+    known = _known.get((status.st_dev, status.st_ino))
+    if known is not None and _leads_to(known, status):
+        return known
     names: list[bytes] = []
     entries = [_MOST_ENTRIES]
     here, place = os.open(b".", _DIRECTORY, dir_fd=fd), status
@@ -37,14 +40,34 @@ def deep_text(fd: int) -> bytes:
             here = above
             names.append(_name_in(here, place, entries))
             place = os.fstat(here)
+            known = _known.get((place.st_dev, place.st_ino))
+            if known is not None and _leads_to(text := _joined(known, names), status):
+                return _learn(status, text)
             base = _text(here)
             if base is not None:
-                names.reverse()
-                _check(here, names, status)
-                return base.rstrip(b"/") + b"/" + b"/".join(names)
+                if not _leads_to(text := _joined(base, names), status):
+                    raise _too_long()
+                return _learn(status, text)
     finally:
         os.close(here)
     raise _too_long()
+
+
+# (st_dev, st_ino) -> text that a directory had; a hint, which is tried like any other text
+_known: dict[tuple[int, int], bytes] = {}
+_MOST_KNOWN = 64
+
+
+def _learn(status: os.stat_result, text: bytes) -> bytes:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[status.st_dev, status.st_ino] = text
+    return text
+
+
+def _joined(base: bytes, names: list[bytes]) -> bytes:
+    """`names`, the lowest first, below `base`."""
+    return base.rstrip(b"/") + b"/" + b"/".join(reversed(names))
 
 
 def _too_long() -> OSError:
@@ -88,20 +111,22 @@ def _name_in(directory: int, child: os.stat_result, entries: list[int]) -> bytes
     raise OSError(ENOENT, os.strerror(ENOENT))
 
 
-def _check(base: int, names: list[bytes], wanted: os.stat_result) -> None:
-    """Do these names lead from `base` to the directory that is wanted?  Raises OSError."""
-    here = os.open(b".", _DIRECTORY, dir_fd=base)
+def _leads_to(text: bytes, wanted: os.stat_result) -> bool:
+    """Is the directory that this text leads to, without a link, the one that is wanted?"""
+    left = text.split(b"/")[1:]
+    left.reverse()
+    here = os.open(b"/", _DIRECTORY)
     try:
-        left = list(names)
         while left:
-            part = [left.pop(0)]
-            while left and sum(map(len, part)) + len(part) + len(left[0]) < _MOST_AT_ONCE:
-                part.append(left.pop(0))
-            below = openat2(here, b"/".join(part), _DIRECTORY, RESOLVE_NO_SYMLINKS)
+            part = left.pop()
+            while left and len(part) + len(left[-1]) < _MOST_AT_ONCE:
+                part += b"/" + left.pop()
+            below = openat2(here, part, _DIRECTORY, RESOLVE_NO_SYMLINKS)
             os.close(here)
             here = below
         found = os.fstat(here)
+    except OSError:
+        return False
     finally:
         os.close(here)
-    if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino):
-        raise _too_long()
+    return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)

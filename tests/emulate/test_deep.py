@@ -57,6 +57,7 @@ def test_no_directory_and_no_end(bottom: tuple[int, bytes], monkeypatch) -> None
     for limit in (None, "_MOST_LEVELS", "_MOST_ENTRIES"):
         if limit:
             monkeypatch.setattr(deep, limit, 3)
+        deep._known.clear()
         with pytest.raises(OSError) as refused:
             text_of(fd if limit else file)
         assert refused.value.errno == ENAMETOOLONG
@@ -66,17 +67,31 @@ def test_no_directory_and_no_end(bottom: tuple[int, bytes], monkeypatch) -> None
 
 def test_directories_that_are_exchanged_meanwhile(bottom: tuple[int, bytes], monkeypatch) -> None:
     """Another directory under the names that were found is an error, never a text."""
-    fd, _ = bottom
-    check = deep._check
+    fd, text = bottom
+    leads_to = deep._leads_to
+    top = text[: text.index(b"/000")]
+    first = text[: text.index(b"/001")]
 
-    def later(base: int, names: list[bytes], wanted: os.stat_result) -> None:
-        os.rename(names[0], b"away", src_dir_fd=base, dst_dir_fd=base)
-        os.mkdir(names[0], dir_fd=base)
-        check(base, names, wanted)
+    def later(text: bytes, wanted: os.stat_result) -> bool:
+        if not os.path.exists(top + b"/away"):
+            os.rename(first, top + b"/away")
+            os.mkdir(first)
+        return leads_to(text, wanted)
 
-    monkeypatch.setattr(deep, "_check", later)
+    monkeypatch.setattr(deep, "_leads_to", later)
     with pytest.raises(OSError):
         text_of(fd)
+
+
+def test_a_directory_that_was_moved_since(bottom: tuple[int, bytes]) -> None:
+    """What a directory was called before is tried, not believed."""
+    fd, text = bottom
+    assert text_of(fd) == text
+    first = text[: text.index(b"/001")]
+    os.rename(first, first[:-1] + b"y")
+    assert text_of(fd) == first[:-1] + b"y" + text[len(first) :]
+    os.rename(first[:-1] + b"y", first)
+    assert text_of(fd) == text
 
 
 def test_rules_down_there(bottom: tuple[int, bytes]) -> None:
