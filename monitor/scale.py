@@ -6,6 +6,7 @@ Pure: numbers in, a decision out; no clock, no kernel.  Times are CLOCK_MONOTONI
 from __future__ import annotations
 
 from monitor.protocol import REASON_STALL
+from syd_pool.shm.ring import EXIT_BEHIND
 
 STEP = 8  # workers asked for at once: a fork costs the tracer 0.3 ms
 MS = 1_000_000
@@ -73,14 +74,14 @@ def exhausted(counts: Counts, nproc_max: int) -> bool:
 def own_making(status: int, reason: int) -> bool:
     """Did this worker die of what it did?  `status` is waitpid(2)'s, `reason` a KILL of ours.
 
-    A crash, any exit (it never exits while it holds a call), or a stall.
+    A crash, a stall, or an exit, for it never exits while it holds a call but where it cannot catch up with the rules.
     """
     if reason == REASON_STALL:
         return True
     if reason:
         return False
     signal = status & 0x7F
-    return signal == 0 or signal in CRASH
+    return (signal == 0 and status >> 8 != EXIT_BEHIND) or signal in CRASH
 
 
 class Backoff:

@@ -106,6 +106,7 @@ C_BOUND = 12  # the caller's socket is bound: the tracer lets others connect to 
 C_COMMAND = 11  # the caller speaks to its sandbox: the tracer reads what it says and answers
 
 BACKSTOP_MS = 100
+EXIT_BEHIND = 75  # EX_TEMPFAIL: of a worker too far behind the journal of edits; its calls go to others
 
 
 def counted(index: int, count: int) -> int:

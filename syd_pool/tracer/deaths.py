@@ -17,6 +17,7 @@ from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     DESCRIPTOR,
     EFFECT,
+    EXIT_BEHIND,
     NOTIFY,
     Q_STOP,
     SLOTS,
@@ -87,8 +88,9 @@ def _settle_calls(run: Run, worker: Worker, status: int) -> None:
     run.gone += count_of(words[W_GONE])
     in_hand = words[W_TAKEN] - 1
     calls = worker.in_flight()
-    # an exit is a crash, too, while it holds a call: it leaves only with nothing to do
-    blame = in_hand in calls and (_crashed(status) or worker.reason != 0 or os.WIFEXITED(status))
+    # an exit is a crash, too, while it holds a call: else it leaves only with nothing to do
+    own = _crashed(status) or worker.reason != 0 or status == 0
+    blame = own and in_hand in calls
     if blame:
         _blame(run, worker, in_hand)
     for index in calls:
@@ -143,7 +145,7 @@ def _crashed(status: int) -> bool:
     """Did it die of its own making (poison), or was it killed by somebody?"""
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) in _CRASHES
-    return os.WEXITSTATUS(status) != 0
+    return os.WEXITSTATUS(status) not in (0, EXIT_BEHIND)
 
 
 def _poison_key(kind: int, tgid: int, nr: int) -> tuple[int, int]:

@@ -53,7 +53,7 @@ def calls_in_flight(worker: Worker) -> list[int]:
 def balance(run: Run) -> tuple[int, int]:
     """(calls closed, calls in flight): together what was received, although the workers go on meanwhile."""
     closed = run.answered + run.gone
-    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog) + len(run.asked)
+    in_flight = sum(kind == NOTIFY for kind, *_ in run.backlog) + len(run.serving)
     for worker in run.workers.values():
         if worker.lied:  # settled when it is reaped: until then nobody knows how much of it was answered
             in_flight += worker.head - worker.others
@@ -72,7 +72,7 @@ def balance(run: Run) -> tuple[int, int]:
 def waiting_for(run: Run) -> set[int]:
     """Notifications that somebody is at, or that wait for room."""
     held = {slot_of(worker, i)[3] for worker in run.workers.values() for i in calls_in_flight(worker)}
-    return held | {int.from_bytes(entry[3][:8], "little") for entry in run.backlog}
+    return held | run.serving | {int.from_bytes(entry[3][:8], "little") for entry in run.backlog}
 
 
 def valid(run: Run, run_id: int, notification: int) -> bool:

@@ -175,6 +175,8 @@ def _listen(this: Run, listener: int) -> None:
     if this.config.rules.option("trace/sync_seccomp"):
         notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
+    for worker in this.workers.values():
+        dispatch.open_run(this, worker, RUN_ID)
     for fd in (listener, this.prepared.parent_end):
         this.poller.register(fd, POLLIN)
     status.report(this.config.status_fd, "ready")

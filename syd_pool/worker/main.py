@@ -44,6 +44,7 @@ from syd_pool.shm.ring import (
     CHDIR_DONE,
     EXEC,
     EXEC_DONE,
+    EXIT_BEHIND,
     F_CHROOTED,
     HEADER,
     MAP,
@@ -104,6 +105,7 @@ class Birth:
         "cpu",
         "handlers",
         "journal",
+        "listener",
         "log",
         "page",
         "parent",
@@ -122,6 +124,7 @@ class Birth:
     cpu: int
     parent: int
     journal: int  # memfd of the journal, -1 where the rules cannot change
+    listener: tuple[int, int] | None  # (run, its listener) where there is one already: no OPEN comes for it
     position: int  # of the journal that `rules` are at
     answers: str
     rules: Ruleset
@@ -171,6 +174,8 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     if birth.cpu >= 0:
         os.sched_setaffinity(0, {birth.cpu})
     keep = {2, birth.control, birth.request, birth.page, birth.bell, birth.back_bell, birth.socket.fileno()}
+    if birth.listener is not None:
+        keep.add(birth.listener[1])
     if birth.log is not None:
         keep.add(birth.log.fileno())
     if birth.journal >= 0:
@@ -225,6 +230,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     head, slots = request.q, request.b
     words, bell = caller.words, birth.bell
     table, listeners = birth.handlers, {0: -1}
+    if birth.listener is not None:
+        listeners[birth.listener[0]] = birth.listener[1]
     unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
@@ -312,7 +319,7 @@ def _catch_up(caller: Caller, known: int, position: int) -> None:
     assert caller.journal is not None
     entries = since(caller.journal, known, position)
     if entries is None:
-        os._exit(0)
+        os._exit(EXIT_BEHIND)
     for entry in entries:
         for line in entry.decode("utf-8", "surrogateescape").split("\n"):
             replay(caller.rules, line)

@@ -18,6 +18,7 @@ from monitor.scale import (
     own_making,
     surplus,
 )
+from syd_pool.shm.ring import EXIT_BEHIND
 
 NUMBERS = st.integers(0, 40)
 
@@ -107,6 +108,7 @@ def test_own_making() -> None:
         assert own_making(sig | 0x80, REASON_NONE), "with a core dump"
     assert own_making(0, REASON_NONE)
     assert own_making(70 << 8, REASON_NONE)
+    assert not own_making(EXIT_BEHIND << 8, REASON_NONE), "it could not catch up with the rules"
     assert own_making(signal.SIGKILL, REASON_STALL)
     for sig in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         assert not own_making(sig, REASON_NONE), sig

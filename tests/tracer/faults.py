@@ -18,30 +18,17 @@ from typing import Any
 from plans import DEATHS, EFFECTS, PLAN, POINTS, W_ARM, W_CURRENT, W_HITS, W_LENGTH, W_SEEN
 
 import monitor.main
-from syd_pool.boundary import command_filter, keeper, spawn, worker_filter
+from syd_pool.boundary import command_filter, spawn
 from syd_pool.emulate import create, mkdir, rename
 from syd_pool.emulate import open as opening
 from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
-from syd_pool.shm import control
 from syd_pool.shm.ring import (
-    C_COMMAND,
-    C_DESCRIPTOR,
-    C_EXIT,
-    C_IDENTITY,
-    C_INTERRUPTED,
-    C_MAY_BLOCK,
-    C_UNBLOCKED,
-    C_VERDICT,
     CHDIR,
     EXEC,
     EXEC_DONE,
-    W_ANSWERED,
-    W_COMPLETED,
-    W_DONE,
-    W_PHASE,
 )
-from syd_pool.tracer import deaths, dispatch, pool, ptrace, run, watch
+from syd_pool.tracer import deaths, dispatch, run
 from syd_pool.worker import caller as caller_module
 from syd_pool.worker import lookup
 from syd_pool.worker import main as worker_main
@@ -56,8 +43,12 @@ def apply(name: str, path: str) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     words = memoryview(mmap.mmap(fd, 0)).cast("Q")
     os.close(fd)
+    import evil
+    import failpoints
+
+    known = {**vars(evil), **vars(failpoints), **globals()}
     for part in name.split(","):
-        globals()[part]()
+        known[part]()
 
 
 # --- wrapping --------------------------------------------------------------------------------------
@@ -341,187 +332,9 @@ def sleepy() -> None:
     Caller.string = outer  # type: ignore[method-assign]
 
 
-# --- F10: an evil worker ---------------------------------------------------------------------------
-
-
-def _only_first_worker(evil: Callable[[Caller], Any]) -> None:
-    """`evil` in place of the handler of symlink(2), the first W_ARM times only."""
-
-    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
-        def outer(call: Caller) -> Any:
-            if words[W_HITS] < words[W_ARM]:
-                words[W_HITS] += 1
-                return evil(call)
-            return handler(call)
-
-        return outer if nr == NR["symlink"] else handler
-
-    wrap_handlers(wrap)
-
-
-def evil_kinds() -> None:
-    """Completions of kinds that do not exist."""
-    _only_first_worker(lambda call: call.complete(0x7777, 0, 1, 2, 3))
-
-
-def evil_random() -> None:
-    """Random bytes as completions."""
-
-    def evil(call: Caller) -> None:
-        for _ in range(20):
-            done = call.words[W_COMPLETED]
-            at = 4096 + done % 64 * 64
-            call.page.b[at : at + 64] = os.urandom(64)
-            call.words[W_COMPLETED] = done + 1
-        os.eventfd_write(call._bell, 1)
-
-    _only_first_worker(evil)
-
-
-def evil_indices() -> None:
-    """Every known kind about slots that are not its own: older ones, later ones, far away."""
-
-    def evil(call: Caller) -> int:
-        kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_COMMAND)
-        true = call.index
-        choice = words[W_HITS] - 1
-        call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
-        call.complete(kinds[choice % len(kinds)], 0, 1, 2, 3)
-        call.index = true
-        return -13
-
-    _only_first_worker(evil)
-
-
-def evil_identity() -> None:
-    """Claims that a call it should emulate changes an identity, to have it continued."""
-    _only_first_worker(lambda call: call.complete(C_IDENTITY, 0))
-
-
-def evil_command() -> None:
-    """Claims that a call is a command which the tracer shall carry out, and writes one into the caller."""
-    _only_first_worker(lambda call: call.complete(C_COMMAND, 0))
-
-
 def deaf() -> None:
     """A worker that does not hear of edits: what the test of edits must notice."""
     worker_main._catch_up = lambda caller, known, position: None
-
-
-def evil_interrupt() -> None:
-    """Claims an interrupt where nothing was announced."""
-    _only_first_worker(lambda call: call.complete(C_INTERRUPTED, 0, 9))
-
-
-def evil_counters() -> None:
-    """Says it has published, done and answered more than there is."""
-
-    def evil(call: Caller) -> None:
-        which = words[W_HITS] % 3
-        if which == 0:
-            call.words[W_COMPLETED] = 1 << 60
-        elif which == 1:
-            call.words[W_DONE] = 1 << 50
-        else:
-            call.words[W_PHASE] = call.index << 8 | 0xFF
-        call.words[W_ANSWERED] = 1 << 39
-        os.eventfd_write(call._bell, 1)
-        time.sleep(0.05)
-
-    _only_first_worker(evil)
-
-
-def evil_omission() -> None:
-    """Says a call is finished that it never answered."""
-    _only_first_worker(lambda call: None)
-
-
-def evil_descriptor() -> None:
-    """strict: hands over a descriptor for another call's id, or without a message, or before the phase."""
-
-    def evil(call: Caller) -> None:
-        fd = os.open("/proc/self/status", os.O_RDONLY)
-        which = words[W_HITS] % 3
-        if which == 0:
-            caller_module.send_fd(call._socket, notify.ADDFD.pack(call.id ^ 0x10, 0, 0, 0, 0), fd)
-        elif which == 1:
-            caller_module.send_fd(call._socket, b"short", fd)
-        call.complete(C_DESCRIPTOR, 0, call.id)
-
-    _only_first_worker(evil)
-
-
-def evil_exit() -> None:
-    """Ends the run by C_EXIT although no rule says `exit`: a worker may, but the end must be orderly."""
-
-    def evil(call: Caller) -> int:
-        call.complete(C_EXIT, 33)
-        return -13
-
-    _only_first_worker(evil)
-
-
-# --- G9, F9 ----------------------------------------------------------------------------------------
-
-
-def vandal() -> None:
-    """A worker tries to write and to resize everything it shares but its own page; answers what worked."""
-
-    def evil(call: Caller) -> int:
-        done = 0
-        for name in os.listdir("/proc/self/fd"):
-            link = "/proc/self/fd/" + name
-            try:
-                target = os.readlink(link)
-            except OSError:
-                continue
-            if "memfd:syd" not in target:
-                continue
-            words[W_SEEN] += 1
-            done |= _vandalise(link, int(name), "syd-worker" in target)
-        done |= _write_mappings()
-        return done
-
-    def wrap(nr: int, handler: Callable[..., Any]) -> Callable[..., Any]:
-        return evil if nr == NR["symlink"] else handler
-
-    wrap_handlers(wrap)
-
-
-def _vandalise(link: str, fd: int, own: bool) -> int:
-    done = 0
-    for bit, act in (
-        (1, lambda: os.ftruncate(fd, 0)),
-        (2, lambda: os.ftruncate(fd, 1 << 20)),
-        (4, lambda: None if own else os.pwrite(fd, b"\1" * 8, 0)),
-        (8, lambda: None if own else os.pwrite(os.open(link, os.O_RDWR), b"\1" * 8, 0)),
-        (16, lambda: None if own else mmap.mmap(fd, 4096)),
-        (32, lambda: os.truncate(link, 0)),
-    ):
-        try:
-            if act() is not None or (not own and bit > 2) or bit in (1, 2, 32):
-                done |= bit
-        except OSError:
-            pass
-    return done
-
-
-def _write_mappings() -> int:
-    """mprotect(2) what is mapped read-only of ours to writable."""
-    done = 0
-    with open("/proc/self/maps") as maps:
-        lines = maps.read().splitlines()
-    for line in lines:
-        span, flags = line.split()[:2]
-        if "memfd:syd" in line and "w" not in flags:
-            first, last = (int(part, 16) for part in span.split("-"))
-            words[W_SEEN] += 1
-            try:
-                libc.syscall("mprotect", first, last - first, 3)
-                done |= 64
-            except OSError:
-                pass
-    return done
 
 
 # --- F11 -------------------------------------------------------------------------------------------
@@ -587,163 +400,6 @@ def vanishing() -> None:
         inner(this, listener)
 
     dispatch.receive = outer
-
-
-# --- G15: failpoints of the start ------------------------------------------------------------------
-
-
-def fail_keeper() -> None:
-    fails(keeper, "become_tracer", 11)
-
-
-def fail_prepare() -> None:
-    fails(spawn, "prepare")
-
-
-def fail_control() -> None:
-    fails(control, "create_control", 12)
-
-
-def fail_fork() -> None:
-    """The third fork (keeper, then the child) cannot be made."""
-    inner = os.fork
-    made = []
-
-    def fork() -> int:
-        made.append(1)
-        if len(made) > 1:
-            words[W_HITS] += 1
-            raise Failed(11, "fork")
-        return inner()
-
-    os.fork = fork
-
-
-def fail_seize() -> None:
-    def seize(pid: int) -> bool:
-        words[W_HITS] += 1
-        return False
-
-    ptrace.seize = seize
-
-
-def fail_seize_error() -> None:
-    fails(ptrace, "seize", 1)
-
-
-def fail_adopt() -> None:
-    fails(spawn, "adopt")
-
-
-def fail_signalfd() -> None:
-    fails(libc, "signalfd", 24)
-
-
-def fail_handlers() -> None:
-    fails(run, "handlers")
-
-
-def fail_confinement() -> None:
-    fails(worker_filter, "confinement")
-
-
-def fail_spawn_worker() -> None:
-    fails(pool, "spawn_worker", 11)
-
-
-def fail_monitor() -> None:
-    fails(watch, "start_monitor", 11)
-
-
-def fail_listener() -> None:
-    fails(spawn, "take_listener", 1)
-
-
-def fail_pidfd_getfd() -> None:
-    fails(libc, "pidfd_getfd", 1)
-
-
-def fail_sync() -> None:
-    fails(notify, "sync_wake_up", 22)
-
-
-def fail_ready() -> None:
-    """A bug, not an OSError, in the tracer's start."""
-
-    def outer(*args: Any) -> None:
-        words[W_HITS] += 1
-        raise ValueError("a bug")
-
-    run._set_alarm = outer
-
-
-def fail_child_descriptors() -> None:
-    _in_child(libc, "close_all_but")
-
-
-def fail_child_nnp() -> None:
-    _in_child(libc, "prctl")
-
-
-def fail_child_landlock() -> None:
-    fails(spawn, "_scope_signals", 95)
-
-
-def fail_child_filter() -> None:
-    fails(spawn, "load", 22)
-
-
-def fail_child_listener() -> None:
-    inner = spawn.load
-
-    def load(program: bytes, flags: int = 0) -> int:
-        if flags:
-            words[W_HITS] += 1
-            raise Failed(16, "load")
-        return inner(program, flags)
-
-    spawn.load = load
-
-
-def fail_child_signals() -> None:
-    fails(spawn, "_restore_signals")
-
-
-def fail_child_dies() -> None:
-    """The child is killed before it has a filter."""
-    around(spawn, "_scope_signals", lambda: os.kill(os.getpid(), 9))
-    words[W_HITS] += 1
-
-
-def _in_child(owner: Any, name: str) -> None:
-    """Fails in the command's child only."""
-    inner_child, inner = spawn.child, getattr(owner, name)
-
-    def child(prepared: Any) -> None:
-        fails(owner, name)
-        inner_child(prepared)
-
-    spawn.child = child
-    setattr(owner, name, inner)
-
-
-def fail_worker_confine() -> None:
-    """No worker can install its filter."""
-    fails(worker_filter, "_confine", 22)
-
-
-def fail_worker_settle() -> None:
-    fails(worker_main, "map_control")
-
-
-def fail_worker_killed() -> None:
-    """Every worker is killed at its birth, by a signal of its own making."""
-    around(worker_main, "_settle", lambda: die("segv"))
-    words[W_HITS] += 1
-
-
-def fail_keeper_filter() -> None:
-    fails(keeper.keeper_filter, "confine", 22)
 
 
 # --- the monitor -----------------------------------------------------------------------------------

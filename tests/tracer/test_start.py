@@ -7,13 +7,13 @@ import signal
 import subprocess
 import time
 
-import faults
+import failpoints
 import pytest
 from arena import kill_one, wait_until
 from bench import HERE, Bench
 from plans import W_HITS
 
-FAILPOINTS = sorted(name for name in vars(faults) if name.startswith("fail_"))
+FAILPOINTS = sorted(name for name in vars(failpoints) if name.startswith("fail_"))
 
 
 @pytest.mark.parametrize("ptrace", ["ptrace", "without"])
@@ -129,4 +129,4 @@ def test_term_ends_the_run(bench: Bench) -> None:
 def test_faults_are_known() -> None:
     """No failpoint is left out for its name."""
     assert len(FAILPOINTS) >= 20
-    assert (HERE / "faults.py").read_text().count("def fail_") == len(FAILPOINTS)
+    assert (HERE / "failpoints.py").read_text().count("def fail_") == len(FAILPOINTS)
