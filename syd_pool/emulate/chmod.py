@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from errno import EINVAL
+from stat import S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.held import judge_object, judged_fd, own_path
+from syd_pool.emulate.held import forced_mode, judge_object, judged_fd, own_path
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchmodat, raw_fchmodat2
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ def fchmod(call: Call) -> int:
     own = judged_fd(call, call.fd(0), "chmod")
     call.valid()
     call.begin_effect()
-    os.fchmod(own, call.args[1] & 0xFFFF)
+    os.fchmod(own, _forced(call, own, call.args[1]))
     return 0
 
 
@@ -40,13 +41,19 @@ def fchmodat2(call: Call) -> int:
         return -EINVAL
     how = (0 if flags & AT_SYMLINK_NOFOLLOW else FOLLOW) | (EMPTY if flags & AT_EMPTY_PATH else 0)
     fd = _judged(call, call.fd(0), call.args[1], how)
-    return raw_fchmodat2(fd, b"", call.args[2] & 0xFFFF, AT_EMPTY_PATH)  # umode_t is 16 bits wide
+    return raw_fchmodat2(fd, b"", _forced(call, fd, call.args[2]), AT_EMPTY_PATH)  # umode_t is 16 bits wide
 
 
 def _followed(call: Call, dirfd: int, address: int, mode: int) -> int:
     # Through /proc rather than by fchmodat2(2), which kernels before 6.6 do not have.
     fd = _judged(call, dirfd, address, FOLLOW)
-    return raw_fchmodat(AT_FDCWD, own_path(fd), mode & 0xFFFF)
+    return raw_fchmodat(AT_FDCWD, own_path(fd), _forced(call, fd, mode))
+
+
+def _forced(call: Call, fd: int, mode: int) -> int:
+    """The mode that is set: trace/force_umask counts for regular files, syd(2)."""
+    mode &= 0xFFFF
+    return forced_mode(call, mode) if S_ISREG(os.fstat(fd).st_mode) else mode
 
 
 def _judged(call: Call, dirfd: int, address: int, how: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from syd_pool.emulate.held import forced_mode
 from syd_pool.emulate.judge import act
 from syd_pool.linux.libc import AT_FDCWD, O_LARGEFILE, RESOLVE_NO_SYMLINKS, fstatfs_type, raw_openat, raw_openat2
 
@@ -57,7 +58,7 @@ def create_at_once(call: Call, path: bytes, flags: int, mode: int) -> int | None
     call.begin_effect()
     os.umask(mask)
     how = flags & ~os.O_NOFOLLOW | _CREAT | _EXCL | _NOCTTY | os.O_CLOEXEC | O_LARGEFILE
-    fd = raw_openat2(AT_FDCWD, path, how, RESOLVE_NO_SYMLINKS, mode & 0o7777)
+    fd = raw_openat2(AT_FDCWD, path, how, RESOLVE_NO_SYMLINKS, forced_mode(call, mode) & 0o7777)
     os.umask(0)
     if fd < 0:
         return fd
@@ -82,7 +83,7 @@ def _make(call: Call, directory: int, name: bytes, how: int, mode: int) -> int |
     mask = call.umask_with_room()
     call.begin_effect()
     os.umask(mask)
-    fd = raw_openat(directory, name, how | _NOCTTY | os.O_CLOEXEC, mode & 0o7777)
+    fd = raw_openat(directory, name, how | _NOCTTY | os.O_CLOEXEC, forced_mode(call, mode) & 0o7777)
     os.umask(0)
     if fd < 0:
         return fd

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
 
+def forced_mode(call: Call, mode: int) -> int:
+    """The mode of a regular file, without what trace/force_umask takes from it."""
+    mask = call.rules.option("trace/force_umask")
+    return mode & ~mask if isinstance(mask, int) and mask >= 0 else mode
+
+
 def judge_object(call: Call, path: bytes, *categories: str) -> None:
     """May the categories be used on what exists at `path`?  Hidden comes first and is ENOENT (C7).
 

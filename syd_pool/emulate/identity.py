@@ -41,8 +41,9 @@ def changed(call: Call) -> int | None:
     """
     name = NAME[call.nr]
     if not call.rules.option("trace/allow_unsafe_caps") and not _permitted(call, name):
-        _report(call, name)
-        if name in _IDS and _system_account(call, name):
+        system = name in _IDS and _system_account(call, name)
+        _report(call, name, b"notice" if system else b"warn")
+        if system:
             send_signal(call, SIGSYS)
         return -EPERM
     call.note_identity()
@@ -90,12 +91,12 @@ def _ids(call: Call, field: bytes) -> list[int]:
     return [int(word) for word in fields[field].split()]
 
 
-def _report(call: Call, name: str) -> None:
+def _report(call: Call, name: str, level: bytes) -> None:
     ids = ",".join(str(a & _UNCHANGED) for a in call.args[: _IDS.get(name, ("", 0))[1]])
     tip = f"configure `{_IDS[name][0] if name in _IDS else 'setgid'}+FROM:TO'"
     call.log(
         [
-            ("level", b"warn"), ("ctx", b"safesetid"), ("sys", name.encode()), ("args", ids.encode()),
+            ("level", level), ("ctx", b"safesetid"), ("sys", name.encode()), ("args", ids.encode()),
             ("msg", os.strerror(EPERM).encode()), ("pid", call.tid), ("tgid", call.tgid), ("tip", tip.encode()),
         ]
     )  # fmt: skip

@@ -40,6 +40,7 @@ _WITH = {
     **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), ("trace/allow_unsafe_chown",)),
     **dict.fromkeys(("mknod", "mknodat"), ("trace/allow_unsafe_mkbdev", "trace/allow_unsafe_mkcdev")),
 }
+_MODES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat")  # what trace/force_umask is about, and open
 _NICE = "with trace/allow_unsafe_nice, of the command's processes only"
 # Refused without an answer of ours unless the option is set (boundary/guards.py)
 LIFTED = {
@@ -205,6 +206,8 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     """
     enabled = rules.enabled
     live = is_open(rules.lock)  # any category may be switched on later
+    mask = rules.option("trace/force_umask")
+    masked = isinstance(mask, int) and not isinstance(mask, bool) and mask >= 0
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
@@ -214,7 +217,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
             continue
         on = live or not categories or any(c in enabled for c in categories) or (forms and categories is _EXEC)
         # done by workers, which have a capability that the command has not
-        kept = any(rules.option(option) for option in _WITH.get(name, ()))
+        kept = any(rules.option(option) for option in _WITH.get(name, ())) or (masked and name in _MODES)
         # even with every category off: magic links of other processes, and what /proc has of ours
         if on or kept or (how == NOTIFY and categories is _OPEN):
             yield row

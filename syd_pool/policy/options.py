@@ -170,7 +170,7 @@ OPTIONS: dict[str, Row] = {
     "trace/force_rand_fd": (BOOL, False, NO, LIVE, "descriptor numbers are not randomised yet"),
     "trace/force_ro_open": (BOOL, False, NO, LIVE, "use deny/write,create,truncate+/***"),
     "trace/allow_unsafe_namespace": (NAMESPACES, "", NO, START, "workers share the command's namespaces"),
-    "trace/force_umask": (OCTAL, -1, NO, LIVE, "the umask is not forced yet"),
+    "trace/force_umask": (OCTAL, -1, YES, LIVE, ""),
     "trace/memory_access": (MEMORY, 2, YES, START, ""),
     "trace/sync_seccomp": (BOOL, True, YES, START, ""),
     "timeout": (DURATION, None, YES, LIVE, ""),

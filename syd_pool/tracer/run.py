@@ -457,7 +457,13 @@ def _tell_dropped(this: Run) -> None:
     dropped = this.control.q[c.H_LOG_DROPPED] + sum(worker.page.q[W_DROPPED] for worker in this.workers.values())
     if dropped:
         more: list[tuple[str, bytes | int]] = [("act", b"drop"), ("count", dropped)]
-        this.log_line(b"warn", "log", os.getpid(), "log lines lost: the log writer did not keep up", more)
+        this.log_line(
+            b"warn",
+            "log",
+            os.getpid(),
+            "log lines not written: more than the log takes",
+            more,
+        )
 
 
 def _waiting(socket: socket) -> bool:

@@ -11,6 +11,7 @@ import os
 from errno import EBADF, EINPROGRESS, EINTR, EMFILE, ENOENT, ESRCH, ETOOMANYREFS
 from fcntl import ioctl
 from struct import Struct
+from time import monotonic
 from time import sleep as nanosleep
 
 from syd_pool.emulate import judge as judging
@@ -77,6 +78,9 @@ _ID = Struct("<Q")
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
 
 
+LOG_BURST, LOG_EACH_SECOND = 400.0, 100.0  # lines of denials that a worker hands to the log
+
+
 class Caller(Call):
     """The Call of a worker."""
 
@@ -84,6 +88,8 @@ class Caller(Call):
         "_answers",
         "_bell",
         "_log_socket",
+        "_log_time",
+        "_log_tokens",
         "_socket",
         "announced",
         "answered",
@@ -112,6 +118,7 @@ class Caller(Call):
         self._bell = bell
         self._socket = socket
         self._log_socket = log_socket
+        self._log_time, self._log_tokens = 0.0, LOG_BURST
         self._answers = answers
         self.kept: list[int] = []
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
@@ -369,10 +376,23 @@ class Caller(Call):
     def log(self, fields: list[tuple[str, bytes | int]]) -> None:
         if self._log_socket is None:
             return
+        if ("ctx", b"access") in fields and ("act", b"warn") not in fields and not self._may_log():
+            self.words[W_DROPPED] += 1
+            return
         try:
             self._log_socket.send(encode(fields))
         except OSError:
             self.words[W_DROPPED] += 1
+
+    def _may_log(self) -> bool:
+        """A flood of denials costs its caller little: the log would only count them (monitor/limit.py)."""
+        now = monotonic()
+        self._log_tokens = min(LOG_BURST, self._log_tokens + (now - self._log_time) * LOG_EACH_SECOND)
+        self._log_time = now
+        if self._log_tokens < 1:
+            return False
+        self._log_tokens -= 1
+        return True
 
     def count_answer(self) -> None:
         """The call in hand has been answered."""

@@ -313,3 +313,37 @@ def test_who_becomes_a_system_account_is_killed(call: str, rule: str, highest: i
         assert done.returncode == 128 + 31, (number, done.stderr)
     done = syd(PYTHON, "-I", "-S", "-c", f"import os; os.{call}({highest + 1})", options=(rule,))
     assert "PermissionError" in done.stderr, "control: the next one is refused by the rules"
+
+
+# --- umask ---------------------------------------------------------------------------------------
+
+MODES = """
+import os
+os.umask(0)
+def show(name): print(oct(os.stat(name).st_mode & 0o7777), end=" ")
+os.close(os.open("new", os.O_CREAT | os.O_WRONLY, 0o4777)); show("new")
+os.mknod("node", 0o100666); show("node")
+os.chmod("new", 0o6755); show("new")
+fd = os.open("new", os.O_RDONLY); os.fchmod(fd, 0o707); show("new")
+os.mkdir("dir", 0o777); show("dir")
+os.chmod("dir", 0o755); show("dir")
+fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o777); show(f"/proc/self/fd/{{fd}}")
+""".replace("{{fd}}", "{fd}")
+
+
+def modes(place: Path, *options: str) -> list[str]:
+    """What a program that asks for much gets."""
+    place.mkdir()
+    done = syd("/bin/sh", "-c", f"cd {place} && exec {PYTHON} -I -S -c '{MODES}'", options=options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_the_umask_is_forced(tmp_path: Path) -> None:
+    """trace/force_umask: regular files never get these bits, by open, mknod or chmod; directories are left alone."""
+    free = modes(tmp_path / "free")
+    assert free == ["0o4777", "0o666", "0o6755", "0o707", "0o777", "0o755", "0o777"], "control"
+    forced = modes(tmp_path / "forced", "trace/force_umask:7077")
+    assert forced == ["0o700", "0o600", "0o700", "0o700", "0o777", "0o755", "0o700"]
+    judged = ("sandbox/create,chmod,stat:on", "allow/create,chmod,stat+/***", "trace/force_umask:7077")
+    assert modes(tmp_path / "judged", *judged) == forced
