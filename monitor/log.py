@@ -25,6 +25,7 @@ from time import gmtime, monotonic_ns, strftime, time
 
 from monitor.config import LEVELS, WARN
 from monitor.facts import caller_facts
+from monitor.limit import Limit
 from monitor.protocol import M_BAD, M_DROPPED, M_LINES
 from syd_pool.shm.logline import MOST, decode
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 # Keys in the order of a line (spec 1.14), then what only we have.
 ORDER = (
     "id", "sid", "syd", "ctx", "cap", "act", "sys", "path", "dst", "addr", "unix", "args", "pid", "tgid",
-    "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count",
+    "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count", "about",
 )  # fmt: skip
 
 HOLD_MS = 1000  # a reader that is slow for less loses nothing
@@ -234,7 +235,7 @@ class Log:
     `words` holds the counters M_LINES, M_DROPPED and M_BAD (the monitor's page, or a list).
     """
 
-    __slots__ = ("_buffer", "_config", "_dump", "_held_at", "_lost", "_socket", "sink", "words")
+    __slots__ = ("_buffer", "_config", "_dump", "_held_at", "_limit", "_lost", "_socket", "sink", "words")
 
     def __init__(self, fd: int, config: Config, words: MutableSequence[int] | memoryview) -> None:
         self._socket: socket | None = socket(fileno=fd) if fd >= 0 else None
@@ -243,6 +244,7 @@ class Log:
         self._dump: Callable[[dict[str, str | int]], bytes] | None = None
         self._held_at = 0  # when the sink refused the line that waits in the socket; 0: it did not
         self._lost = 0  # dropped and not yet reported
+        self._limit = Limit()
         self.sink = Sink(config.log_fd)
         self.words = words
 
@@ -347,6 +349,8 @@ class Log:
             if datagram is None:
                 if self._held_at and self.sink.flush() and self._report():
                     self._held_at = 0
+                if self._limit.waiting and not self._held_at:
+                    self._say_counts()
                 return False
             if not self._pass_on(datagram):
                 return False
@@ -361,6 +365,10 @@ class Log:
         except ValueError:
             self.words[M_BAD] += 1
             return True
+        # a line that is held is asked about again: it has been admitted
+        if not self._held_at and severity(fields) <= self._config.log_level:
+            if not self._limit.admits(fields, monotonic_ns()):
+                return True
         if self.sink.flush() and self._report() and self._emit(fields):
             self._held_at = monotonic_ns() if self.sink.cut else 0
             return True
@@ -371,6 +379,11 @@ class Log:
         self._drop()
         return True
 
+    def _say_counts(self, everything: bool = False) -> None:
+        """How many lines were held back, of every kind (limit.py)."""
+        for fields in self._limit.counts(monotonic_ns(), everything):
+            self.put(**fields)
+
     def finish(self, farewell_ms: int = FAREWELL_MS) -> None:
         """Write everything that waits; a reader without room gets `farewell_ms` in all."""
         deadline = monotonic_ns() + farewell_ms * 1_000_000
@@ -378,6 +391,7 @@ class Log:
             while self.pump():
                 pass
             if not self._held_at and self.sink.flush() and self._report():
+                self._say_counts(everything=True)
                 return
             left = (deadline - monotonic_ns()) // 1_000_000
             if left <= 0:

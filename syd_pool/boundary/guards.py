@@ -39,6 +39,7 @@ _CLONE_UNTRACED = 0x800000
 # <linux/prctl.h>
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_MM, _PR_SET_PTRACER = 4, 22, 35, 0x59616D61
 _PR_SET_SYSCALL_USER_DISPATCH = 59
+_PR_SCHED_CORE = 62
 
 # <linux/personality.h>
 _PERSONALITY_KILLS = (0x40000, 0x100000, 0x200000, 0x400000)  # no randomisation, page zero, old layout, RX
@@ -127,6 +128,7 @@ GUARDS: tuple[Guard, ...] = (
         ((int_is(0, _PR_SET_PTRACER),),),
         SUCCEED,
     ),
+    Guard("prctl", EINVAL, "who shares a core with whom, also of others", "", ((int_is(0, _PR_SCHED_CORE),),)),
     Guard("prctl", EPERM, "moves what /proc shows of us", "prctl", ((int_is(0, _PR_SET_MM),),)),
     Guard(
         "prctl",

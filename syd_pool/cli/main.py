@@ -20,10 +20,10 @@ VERBS = {
     "run": "run a command in the sandbox",
     "check": "try everything that the sandbox needs from this system",
     "syscalls": "print how each system call is treated",
-    "ctl": "give commands to a running sandbox by its control socket",
-    "exec": "print the path that has a command run outside the sandbox",
     "profile": "list, show and check the built-in profiles, and files",
     "options": "print what is supported of the configuration language",
+    "ctl": "give commands to a running sandbox by its control socket",
+    "exec": "print the path that has a command run outside the sandbox",
     "completions": "print the completions of a shell: bash, zsh or fish",
 }
 
@@ -89,14 +89,6 @@ def call(verb: str, words: list[str]) -> int:
         from syd_pool.cli import syscalls
 
         return syscalls.main(words)
-    if verb == "ctl":
-        from syd_pool.cli import ctl
-
-        return ctl.main(words)
-    if verb == "exec":
-        from syd_pool.cli import exec as exec_
-
-        return exec_.main(words)
     if verb == "profile":
         from syd_pool.cli import profiles
 
@@ -105,6 +97,14 @@ def call(verb: str, words: list[str]) -> int:
         from syd_pool.cli import option_list
 
         return option_list.main(words)
+    if verb == "ctl":
+        from syd_pool.cli import ctl
+
+        return ctl.main(words)
+    if verb == "exec":
+        from syd_pool.cli import exec as exec_
+
+        return exec_.main(words)
     from syd_pool.cli import completions
 
     return completions.main(words)

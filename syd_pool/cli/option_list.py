@@ -93,7 +93,7 @@ def _lists() -> list[Row]:
 
 
 def _locks() -> list[Row]:
-    return [_row("lock", f"lock:{word}", "", "", YES, LIVE, "") for word in lock.NAMES if len(word) > 1]
+    return [_row("lock", f"lock:{word}", "", "", YES, LIVE, "") for word in sorted(set(lock.NAMES.values()))]
 
 
 def _profiles() -> list[Row]:

@@ -2,8 +2,8 @@
 
 SafeSetID (syd(7)): a command without a capability can only take on ids it has, and the kernel sees to that.
 One that was given CAP_SETUID or CAP_SETGID (setuid+FROM:TO, trace/allow_safe_setuid) may take on what a rule
-names for the id it acts with, and nothing else.  setgroups(2) is refused but for giving all groups up: its
-list is in memory that can change after it was judged.
+names for the id it acts with, and nothing else.  The list of setgroups(2) is in memory that can change after it
+was judged: the groups are looked at once more before anything is done for the caller again (groups_permitted).
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ from __future__ import annotations
 import os
 from errno import EPERM
 
+from syd_pool.emulate.judge import send_signal
 from syd_pool.linux.numbers import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from syd_pool.emulate.call import Call
+    from collections.abc import Iterable
 
+    from syd_pool.emulate.call import Call
+    from syd_pool.policy import Ruleset
+
+SIGSYS = 31
 _UNCHANGED = 0xFFFFFFFF
+_LAST_OF_SYSTEM = {"setuid": 11, "setgid": 14}
+_MOST_GROUPS = 65536  # NGROUPS_MAX
 # name -> (list of rules, how many ids)
 _IDS = {
     "setuid": ("setuid", 1), "setreuid": ("setuid", 2), "setresuid": ("setuid", 3), "setfsuid": ("setuid", 1),
@@ -35,6 +42,8 @@ def changed(call: Call) -> int | None:
     name = NAME[call.nr]
     if not call.rules.option("trace/allow_unsafe_caps") and not _permitted(call, name):
         _report(call, name)
+        if name in _IDS and _system_account(call, name):
+            send_signal(call, SIGSYS)
         return -EPERM
     call.note_identity()
     return None
@@ -43,7 +52,12 @@ def changed(call: Call) -> int | None:
 def _permitted(call: Call, name: str) -> bool:
     rules = call.rules
     if name == "setgroups":
-        return not rules.option(_KEEPS["setgid"]) or call.args[0] & _UNCHANGED == 0
+        count = call.args[0] & _UNCHANGED
+        if not rules.option(_KEEPS["setgid"]) or not 0 < count <= _MOST_GROUPS:
+            return True  # without a capability, or without a list: for the kernel to decide
+        data = call.read(call.args[1], 4 * count)
+        call.valid()
+        return groups_permitted(rules, [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)])
     if name not in _IDS:
         return True
     kind, count = _IDS[name]
@@ -52,6 +66,19 @@ def _permitted(call: Call, name: str) -> bool:
     own = _ids(call, b"Uid" if kind == "setuid" else b"Gid")
     target = rules.transits[kind].get(own[1])
     return all(value in own or value in (target, _UNCHANGED) for value in (a & _UNCHANGED for a in call.args[:count]))
+
+
+def _system_account(call: Call, name: str) -> bool:
+    """Was it one of the system's first accounts, up to operator or uucp?  That ends the caller, as in syd."""
+    kind, count = _IDS[name]
+    return any(a & _UNCHANGED <= _LAST_OF_SYSTEM[kind] for a in call.args[:count])
+
+
+def groups_permitted(rules: Ruleset, groups: Iterable[int]) -> bool:
+    """May a caller be in these groups: ours from the start, and those that a rule lets it become?"""
+    if rules.option("trace/allow_unsafe_caps") or not rules.option(_KEEPS["setgid"]):
+        return True
+    return {*groups} <= {*os.getgroups(), os.getgid(), *rules.transits["setgid"].values()}
 
 
 def _ids(call: Call, field: bytes) -> list[int]:
@@ -65,7 +92,7 @@ def _ids(call: Call, field: bytes) -> list[int]:
 
 def _report(call: Call, name: str) -> None:
     ids = ",".join(str(a & _UNCHANGED) for a in call.args[: _IDS.get(name, ("", 0))[1]])
-    tip = f"configure `{_IDS[name][0]}+FROM:TO'" if name in _IDS else "only setgroups(0, NULL) is let through"
+    tip = f"configure `{_IDS[name][0] if name in _IDS else 'setgid'}+FROM:TO'"
     call.log(
         [
             ("level", b"warn"), ("ctx", b"safesetid"), ("sys", name.encode()), ("args", ids.encode()),

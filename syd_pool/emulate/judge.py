@@ -10,6 +10,7 @@ import os
 from syd_pool.linux.libc import pidfd_open, pidfd_send_signal
 from syd_pool.linux.numbers import NAME
 from syd_pool.policy import actions
+from syd_pool.policy.patterns import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,10 +73,34 @@ def _key(category: str, path: bytes) -> str:
     return "unix" if path[:1] in (b"/", b"@", b"!") else "addr"
 
 
+_told: dict[tuple[str, bytes], tuple[object, list[tuple[str, bytes | int]]]] = {}
+_MOST_TOLD = 256
+
+
+def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | int]]:
+    """Which rule decided, and which would allow it; kept until the rules of the category change."""
+    verdicts = call.rules.verdicts.get(category)
+    known = _told.get((category, path))
+    if known is not None and known[0] is verdicts:
+        return known[1]
+    found: list[tuple[str, bytes | int]] = [
+        ("rule", call.rules.explain(category, path).encode("utf-8", "surrogateescape")),
+        ("tip", f"configure `allow/{category}+{quoted(path)}'".encode()),
+    ]
+    if len(_told) >= _MOST_TOLD:
+        _told.clear()
+    _told[category, path] = verdicts, found
+    return found
+
+
+def _arguments(call: Call) -> list[tuple[str, bytes | int]]:
+    """The registers of the call, from log/verbose:1 on."""
+    return [("args", b",".join(b"%#x" % a for a in call.args))] if call.rules.option("log/verbose") else []
+
+
 def report(call: Call, category: str, path: bytes, action: int) -> None:
     """One log line for a decision (spec 1.14)."""
     level = b"notice" if category in ("walk", "stat") else b"warn"
-    verb = category + "/" if "/" in category else category
     call.log(
         [
             ("level", level),
@@ -84,9 +109,9 @@ def report(call: Call, category: str, path: bytes, action: int) -> None:
             ("act", actions.NAMES[action].encode()),
             ("sys", NAME.get(call.nr, "?").encode()),
             (_key(category, path), path),
-            ("args", b",".join(b"%#x" % a for a in call.args)),
+            *_arguments(call),
             ("pid", call.tid),
             ("tgid", call.tgid),
-            ("tip", b"configure `allow/" + verb.rstrip("/").encode() + b"+" + path + b"'"),
+            *_reasons(call, category, path),
         ]
     )

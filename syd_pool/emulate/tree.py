@@ -5,6 +5,9 @@
        +-- orphans of the command                                the command's
     everything that does not descend from the keeper             somebody else's
 
+A process that clone(2) made with CLONE_PARENT is the tracer's child too; but it is traced, and none of ours is.
+(Without ptrace it counts as ours.)
+
 The parents that /proc/PID shows tell it, so a process that the tracer has just forked is ours before anybody
 has published its pid.  What is asked about a number says nothing about a later holder of that number: who
 acts on it holds a pidfd, or says in the table why it need not.
@@ -72,7 +75,7 @@ def belongs(call: Call, tid: int) -> bool:
     keeper, tracer, eldest = call.own_pids.family()
     tgid, parent = _above(tid)
     for _ in range(_MOST_STEPS):
-        if tgid in call.own_pids or (parent == tracer and tgid != eldest):
+        if tgid in call.own_pids or (parent == tracer and not _is_first(tgid, tracer, eldest)):
             return False
         if parent in (keeper, tracer):
             return True
@@ -83,6 +86,11 @@ def belongs(call: Call, tid: int) -> bool:
         except OSError:  # it has died, and its children have another parent by now
             tgid, parent = _above(tid)
     return False
+
+
+def _is_first(pid: int, tracer: int, eldest: int) -> bool:
+    """Is this child of the tracer the command's?  Raises OSError ESRCH."""
+    return pid == eldest or int(field(status(pid), b"TracerPid:")) == tracer
 
 
 def kin(pid: int) -> Kin | None:
@@ -106,6 +114,13 @@ def everybody() -> dict[int, Kin]:
     return {pid: one for name in os.listdir("/proc") if name.isdigit() and (one := kin(pid := int(name)))}
 
 
+def _still(pid: int, tracer: int, eldest: int) -> bool:
+    try:
+        return _is_first(pid, tracer, eldest)
+    except OSError:
+        return False
+
+
 def members(call: Call, processes: dict[int, Kin]) -> set[int]:
     """Those of `processes` that are the command's."""
     keeper, tracer, eldest = call.own_pids.family()
@@ -113,7 +128,7 @@ def members(call: Call, processes: dict[int, Kin]) -> set[int]:
     for pid, one in processes.items():
         children.setdefault(one.parent, []).append(pid)
     level = [pid for pid in children.get(keeper, ()) if pid != tracer]
-    level += [pid for pid in children.get(tracer, ()) if pid == eldest]
+    level += [pid for pid in children.get(tracer, ()) if _still(pid, tracer, eldest)]
     found: set[int] = set()
     while level:
         level = [pid for pid in level if pid not in call.own_pids and pid not in found]

@@ -206,21 +206,32 @@ def commands_in(text: bytes) -> list[str]:
 
 def profile_commands(rules: Ruleset, name: str, around: tuple[str, ...] = ()) -> list[str]:
     """The commands of a built-in profile, those it includes among them, with variables expanded.  Raises BadRule."""
-    from syd_pool.policy.expand import expand
-
     found: list[str] = []
     for one in names(name):
         if one in around:
             raise BadRule(ELOOP, f"profile `{one}' includes itself")
         for line in commands_in(text_of(one).encode()):
-            word, _, argument = line.partition(" ")
-            if word == "unbuilt":
-                raise BadRule(EOPNOTSUPP, f"profile `{one}': {argument}")
-            if word == "include_profile":
-                found += profile_commands(rules, argument.strip(), (*around, one))
-            else:
-                found.append(expand(rules, line) if "$" in line else line)
+            try:
+                found += _profile_line(rules, line.removeprefix("if_built "), (*around, one))
+            except BadRule as error:
+                if error.errno != EOPNOTSUPP or not line.startswith("if_built "):
+                    raise
     return found
+
+
+def _profile_line(rules: Ruleset, line: str, around: tuple[str, ...]) -> list[str]:
+    """The commands that a profile's line stands for.  Raises BadRule where it is not built."""
+    from syd_pool.policy.expand import expand
+    from syd_pool.policy.rules import Ruleset
+
+    word, _, argument = line.partition(" ")
+    if word == "include_profile":
+        return profile_commands(rules, argument.strip(), around)
+    if word == "unbuilt":
+        raise BadRule(EOPNOTSUPP, argument)
+    line = expand(rules, line) if "$" in line else line
+    apply(Ruleset(), line)
+    return [line]
 
 
 def _directive(rules: Ruleset, line: str, place: Place, source: str) -> bool:

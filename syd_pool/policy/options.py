@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     Row = tuple[int, Value, str, str, str]
 
 OWN = -1  # ipc/uid, ipc/gid: the one we run with; None: any
-
 YES, PARTLY, NO = "supported", "partly", "no"
 START, LIVE = "start", "live"
 INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
@@ -47,7 +46,7 @@ INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
 _NO_GUARD = "the guard that it lifts is not built: what it permits is permitted always"
 _OWN = "our own memory is not guarded in this way; nothing to lift"
 _KEPT = "the command gets the capability, where in syd only its emulators have it"
-_SETID = "the change a rule names may be made more than once; setgroups(2) can only give all groups up"
+_SETID = "the change a rule names may be made more than once"
 _NAMESPACES = "namespaces are not built yet"
 _MOUNTS = "mounts and another root are not built yet"
 _UTS = "uname(2) is not answered by us yet"
@@ -60,39 +59,15 @@ _LANDLOCK = "no effect while sandbox/lock is off, which it is: Landlock rules ar
 
 OPTIONS: dict[str, Row] = {
     "trace/allow_safe_bind": (BOOL, False, YES, START, ""),
-    "trace/allow_safe_setgid": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _SETID,
-    ),
-    "trace/allow_safe_setuid": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _SETID,
-    ),
+    "trace/allow_safe_setgid": (BOOL, False, PARTLY, START, _SETID),
+    "trace/allow_safe_setuid": (BOOL, False, PARTLY, START, _SETID),
     "trace/allow_safe_syslog": (BOOL, False, NO, START, "syslog(2) is not emulated"),
     "trace/allow_unsafe_any_addr": (BOOL, False, YES, LIVE, ""),
-    "trace/allow_unsafe_bind": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _KEPT,
-    ),
+    "trace/allow_unsafe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_cap_fixup": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_caps": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_cbpf": (BOOL, False, YES, START, ""),
-    "trace/allow_unsafe_chown": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _KEPT,
-    ),
+    "trace/allow_unsafe_chown": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_chroot": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_copy": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_cpu": (BOOL, False, YES, START, ""),
@@ -165,13 +140,7 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_setsockopt": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_shm": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_sigreturn": (BOOL, False, PARTLY, START, _NO_GUARD),
-    "trace/allow_unsafe_socket": (
-        BOOL,
-        False,
-        PARTLY,
-        START,
-        _KEPT,
-    ),
+    "trace/allow_unsafe_socket": (BOOL, False, PARTLY, START, _KEPT),
     "trace/allow_unsafe_stat_bdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
     "trace/allow_unsafe_stat_cdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
     "trace/allow_unsafe_sticky": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
@@ -206,7 +175,7 @@ OPTIONS: dict[str, Row] = {
     "trace/sync_seccomp": (BOOL, True, YES, START, ""),
     "timeout": (DURATION, None, YES, LIVE, ""),
     "log/level": (LEVEL, None, YES, LIVE, ""),
-    "log/verbose": (VERBOSE, 0, YES, LIVE, ""),
+    "log/verbose": (VERBOSE, 0, PARTLY, LIVE, "1 adds the arguments of a call that was denied; 2 and more add nothing"),
     "log/lock/same_exec_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
     "log/lock/new_exec_on": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
     "log/lock/subdomains_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),

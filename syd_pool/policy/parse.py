@@ -68,7 +68,7 @@ LISTS = {
     "unsetenv!": (options.YES, ""),
     "clearenv!": (options.YES, ""),
     "setuid+": (options.PARTLY, "a change may be made more than once"),
-    "setgid+": (options.PARTLY, "a change may be made more than once; setgroups(2) can only give all groups up"),
+    "setgid+": (options.PARTLY, "a change may be made more than once"),
     "include": (options.YES, ""),
     "include_profile": (options.YES, ""),
 }

@@ -53,6 +53,18 @@ def normal(pattern: bytes) -> bytes:
     return pattern
 
 
+def quoted(path: bytes) -> str:
+    """A pattern that matches `path` and nothing else, as a user can write it: bytes that are no text in hexadecimal."""
+    if has_wildcard(path):
+        special = {42: b"[*]", 63: b"[?]", 91: b"[[]", 92: b"\\\\"}
+        path = b"".join(special.get(byte, b"%c" % byte) for byte in path)
+    try:
+        text = path.decode()
+    except UnicodeDecodeError:
+        return path.hex()
+    return text if text.isprintable() and "$" not in text else path.hex()
+
+
 def has_wildcard(pattern: bytes) -> bool:
     """Is it more than a literal?"""
     return any(c in pattern for c in (b"*", b"?", b"["))

@@ -12,7 +12,7 @@ the lock is closed nothing can be written any more, not even by us.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EOPNOTSUPP, EPERM
+from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EPERM
 from time import monotonic
 
 from syd_pool.linux import notify
@@ -75,11 +75,11 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
         path = memory.string(reader, args[CALLS[nr]])  # type: ignore[arg-type]
     except (Gone, OSError):
         path = b""
+    state = run.config.rules.lock
+    eldest = tgid == run.eldest and not run.eldest_ended and _is_thread_of(tid, tgid)
     if not notify.valid(listener, notification):
         run.gone += 1
         return
-    eldest = tgid == run.eldest and not run.eldest_ended
-    state = run.config.rules.lock
     if nr in OPENS:
         if path != MAGIC or not lock.may_read(state, eldest):
             answer_error(run, listener, notification, ENOENT)
@@ -99,6 +99,11 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
 
     run.serving.add(notification)  # in nobody's ring any more, and perhaps answered much later
     carry_out(run, path[9:].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer))
+
+
+def _is_thread_of(tid: int, tgid: int) -> bool:
+    """Without ptrace nobody tells of a thread's end, and its number may be somebody else's by now."""
+    return tid == tgid or os.path.exists(b"/proc/%d/task/%d" % (tgid, tid))
 
 
 class _Reader:
@@ -221,16 +226,7 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
             raise bad(one, "the rules are locked", errno=EPERM)
         if split(one)[0] == "lock" and trial.lock != DROP and one in ("lock:ipc", "lock:i"):
             raise bad(one, "write it by itself", errno=EBUSY)
-        if one.startswith("if_built ") and not number.isdigit():
-            one = one[len("if_built ") :]  # a line of ours that may be left out
-            try:
-                live.edit(trial, one)
-            except BadRule as error:
-                if error.errno != EOPNOTSUPP:
-                    raise
-                continue
-        else:
-            live.edit(trial, one)
+        live.edit(trial, one)
         if split(one)[0] != "lock" and one != "l":
             edits.append(one)
     run.config.rules = trial

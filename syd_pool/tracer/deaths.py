@@ -22,6 +22,7 @@ from syd_pool.shm.ring import (
     Q_STOP,
     SLOTS,
     W_ANSWERED,
+    W_DROPPED,
     W_GONE,
     W_NUMBER,
     W_PHASE,
@@ -59,6 +60,7 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     worker.open = False
     rank(run)
     words = worker.page.q
+    run.control.q[c.H_LOG_DROPPED] += words[W_DROPPED]
     was_ready = words[W_READY] == 1
     if worker.lied:
         _settle_liar(run, worker)

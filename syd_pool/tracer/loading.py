@@ -9,7 +9,7 @@ from stat import S_ISREG
 from syd_pool.linux.libc import pidfd_getfd, pidfd_open_task
 from syd_pool.policy.parse import bad
 
-LARGEST = 4 << 20  # bytes: the tracer reads it between two calls
+LARGEST = 1 << 20  # bytes: the tracer reads it between two calls
 
 
 def text_of(tid: int, tgid: int, fd: int) -> bytes:

@@ -79,7 +79,8 @@ def execute(run: Run, words: str, asker: Asker) -> None:
         raise bad("cmd/exec!", "no program is named", "separate program and arguments by US, see syd-pool exec")
     if run.outside is None:
         raise bad("cmd/exec!", "the sandbox was not started for it", "start with lock:off, exec or ipc", EBUSY)
-    number = run.received << 8 | len(run.asked)
+    run.requests += 1
+    number = run.requests
     request = _NUMBER.pack(number) + words.encode("utf-8", "surrogateescape")
     if len(run.asked) >= MOST_ASKED or len(request) > MOST:
         raise bad("cmd/exec!", "too much is asked for at once", errno=EAGAIN)
@@ -87,7 +88,7 @@ def execute(run: Run, words: str, asker: Asker) -> None:
         run.outside.send(request, MSG_DONTWAIT)
     except OSError:
         raise bad("cmd/exec!", "who executes does not answer", errno=EAGAIN) from None
-    run.asked[number] = asker.answer
+    run.asked[number] = asker
 
 
 def end(run: Run) -> None:
@@ -107,9 +108,9 @@ def _on_answer(run: Run) -> None:
         _gone(run)
         return
     number, errno = _ANSWER.unpack(answer)
-    reply = run.asked.pop(number, None)
-    if reply is not None:
-        reply(errno)
+    asker = run.asked.pop(number, None)
+    if asker is not None:
+        asker.answer(errno)
 
 
 def _gone(run: Run) -> None:
@@ -120,8 +121,8 @@ def _gone(run: Run) -> None:
     run.outside.close()
     run.outside = None
     run.control.q[H_OUTSIDE] = 0
-    for reply in run.asked.values():
-        reply(EBUSY)
+    for asker in run.asked.values():
+        asker.answer(EBUSY)
     run.asked.clear()
 
 

@@ -82,6 +82,10 @@ def spawn_worker(run: Run) -> Worker:
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
     birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
+    # Inherited: a user whose descriptors in flight are at their limit can be sent none (unix(7), ETOOMANYREFS).
+    birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
+    if birth.listener is not None:
+        worker.runs.add(birth.listener[0])
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()

@@ -29,7 +29,18 @@ from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import CHDIR, EXEC, MAP, UMASK_SHIFT, UMASK_UNKNOWN, W_ANSWERED, W_GONE, W_READY, count_of
+from syd_pool.shm.ring import (
+    CHDIR,
+    EXEC,
+    MAP,
+    UMASK_SHIFT,
+    UMASK_UNKNOWN,
+    W_ANSWERED,
+    W_DROPPED,
+    W_GONE,
+    W_READY,
+    count_of,
+)
 from syd_pool.tracer import (
     commands,
     control_socket,
@@ -164,6 +175,8 @@ def _listen(this: Run, listener: int) -> None:
     if this.config.rules.option("trace/sync_seccomp"):
         notify.sync_wake_up(listener)
     this.listeners[listener] = RUN_ID
+    for worker in this.workers.values():
+        dispatch.open_run(this, worker, RUN_ID)
     for fd in (listener, this.prepared.parent_end):
         this.poller.register(fd, POLLIN)
     status.report(this.config.status_fd, "ready")
@@ -203,6 +216,7 @@ def _on_outcome(this: Run) -> None:
     failed = spawn.outcome(this.prepared)
     if failed is None:
         status.report(this.config.status_fd, "exec")
+        this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
     this.ended = True
@@ -431,10 +445,19 @@ def _await_monitor(this: Run) -> None:
     poller.register(this.monitor, 0)  # POLLHUP when it has gone
     if this.monitor_pid and not poller.poll(FAREWELL_MS):
         os.kill(this.monitor_pid, SIGKILL)
+    _tell_dropped(this)
     if _waiting(this.log_out):
         from monitor.log import drain
 
         drain(this.log_out.fileno(), this.monitor_config)
+
+
+def _tell_dropped(this: Run) -> None:
+    """The last line: how many lines found the way to the log full (the kernel queues few datagrams, unix(7))."""
+    dropped = this.control.q[c.H_LOG_DROPPED] + sum(worker.page.q[W_DROPPED] for worker in this.workers.values())
+    if dropped:
+        more: list[tuple[str, bytes | int]] = [("act", b"drop"), ("count", dropped)]
+        this.log_line(b"warn", "log", os.getpid(), "log lines lost: the log writer did not keep up", more)
 
 
 def _waiting(socket: socket) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from syd_pool.boundary.spawn import Prepared
     from syd_pool.cli.config import RunConfig
     from syd_pool.shm.ring import Ring
+    from syd_pool.tracer.commands import Asker
 
 MSG_DONTWAIT = 0x40
 
@@ -156,6 +157,7 @@ class Run:
         self.monitor: socket | None = None
         self.monitor_pid = 0
         self.monitor_page: Ring | None = None
+        self.untold: list[Worker] = []  # of whom the monitor knows nothing yet
         self.log_in: socket | None = None
         self.log_out: socket | None = None
 
@@ -193,8 +195,9 @@ class Run:
         self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
         self.ipc_pid = 0
         self.ipc_serving = False
+        self.asked: dict[int, Asker] = {}  # ... number of what it has been asked -> who is to be answered
+        self.requests = 0  # how many there were
         self.serving: set[int] = set()  # notifications that the tracer itself has to answer, now or later
-        self.asked: dict[int, Callable[[int], None]] = {}  # ... what it has been asked -> who is to be answered
         self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
         self.umask_gen = 0  # its upper half

@@ -68,6 +68,8 @@ def check_monitor(run: Run) -> None:
         start_monitor(run)
     if run.monitor_page is None:
         return
+    for worker in list(run.untold):
+        new_worker(run, worker)
     beat, now = run.monitor_page.q[p.M_BEAT], monotonic_ns()
     if beat != run.beat:
         run.beat, run.beat_at, run.pinged = beat, now, False
@@ -107,12 +109,19 @@ def new_worker(run: Run, worker: Worker) -> None:
         return
     try:
         send_fd(run.monitor, p.MESSAGE.pack(p.NEW_WORKER, worker.index, worker.generation, 0, 0), worker.page.fd)
-    except OSError as error:
-        run.log("monitor", worker.pid, "was not told of a worker", str(error))
+    except OSError as error:  # the user's descriptors in flight may be at their limit (unix(7)): again soon
+        if worker not in run.untold:
+            run.log("monitor", worker.pid, "was not told of a worker yet", str(error))
+            run.untold.append(worker)
+        return
+    if worker in run.untold:
+        run.untold.remove(worker)
 
 
 def dead_worker(run: Run, worker: Worker, status: int) -> None:
     """Tell how a worker died."""
+    if worker in run.untold:
+        run.untold.remove(worker)
     _tell(run, p.WORKER_DEAD, worker.index, worker.generation, p.death(status, worker.reason))
 
 

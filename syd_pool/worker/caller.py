@@ -8,7 +8,7 @@ one place, answer() and install() below.
 from __future__ import annotations
 
 import os
-from errno import EBADF, EINPROGRESS, EINTR, EMFILE, ENOENT, ESRCH
+from errno import EBADF, EINPROGRESS, EINTR, EMFILE, ENOENT, ESRCH, ETOOMANYREFS
 from fcntl import ioctl
 from struct import Struct
 from time import sleep as nanosleep
@@ -288,15 +288,23 @@ class Caller(Call):
             words[W_PHASE] = phase | DESCRIPTOR
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)
             self.count_answer()
-        elif self._answers != STRICT:
+        elif self._answers != STRICT or not self._hand_over(fd, flags, phase):
             number = self._addfd(fd, flags, 0)
             words[W_NUMBER] = installed(self.index, number)
             self.answer(number)
-        else:
+
+    def _hand_over(self, fd: int, flags: int, phase: int) -> bool:
+        """Strict: the tracer installs `fd`.  False where the user has too many descriptors in flight (unix(7))."""
+        try:
             # id, flags; the tracer checks id and owner before it installs (I9)
             send_fd(self._socket, ADDFD.pack(self.id, 0, 0, 0, flags), fd)
-            words[W_PHASE] = phase | HANDED
-            self._complete(C_DESCRIPTOR, 0, self.id)
+        except OSError as error:
+            if error.errno != ETOOMANYREFS:
+                raise
+            return False
+        self.words[W_PHASE] = phase | HANDED
+        self._complete(C_DESCRIPTOR, 0, self.id)
+        return True
 
     def _addfd(self, fd: int, fd_flags: int, flags: int) -> int:
         try:

@@ -48,7 +48,9 @@ def _status(tid: int) -> dict[bytes, bytes]:
     """proc_pid_status(5); the first line, whose text the task chooses, cannot hide a later one."""
     fd = os.open(b"/proc/%d/status" % tid, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        text = os.read(fd, 8192)
+        text = b""
+        while part := os.read(fd, 65536):  # 65,536 groups are possible
+            text += part
     finally:
         os.close(fd)
     return dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)

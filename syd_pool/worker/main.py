@@ -20,6 +20,8 @@ import sys
 from errno import EACCES, EIO, ENOENT, ENOSYS
 from fcntl import ioctl
 
+from syd_pool.emulate.identity import groups_permitted
+from syd_pool.emulate.judge import SIGKILL, send_signal
 from syd_pool.emulate.table import IDENTITY, SIGNALS, in_force
 from syd_pool.linux import caps
 from syd_pool.linux.libc import AT_EACCESS, close_all_but, die_with_parent, set_name
@@ -103,6 +105,7 @@ class Birth:
         "cpu",
         "handlers",
         "journal",
+        "listener",
         "log",
         "page",
         "parent",
@@ -121,6 +124,7 @@ class Birth:
     cpu: int
     parent: int
     journal: int  # memfd of the journal, -1 where the rules cannot change
+    listener: tuple[int, int] | None  # (run, its listener) where there is one already: no OPEN comes for it
     position: int  # of the journal that `rules` are at
     answers: str
     rules: Ruleset
@@ -170,6 +174,8 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     if birth.cpu >= 0:
         os.sched_setaffinity(0, {birth.cpu})
     keep = {2, birth.control, birth.request, birth.page, birth.bell, birth.back_bell, birth.socket.fileno()}
+    if birth.listener is not None:
+        keep.add(birth.listener[1])
     if birth.log is not None:
         keep.add(birth.log.fileno())
     if birth.journal >= 0:
@@ -224,6 +230,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     head, slots = request.q, request.b
     words, bell = caller.words, birth.bell
     table, listeners = birth.handlers, {0: -1}
+    if birth.listener is not None:
+        listeners[birth.listener[0]] = birth.listener[1]
     unpack = SLOT_FIELDS.unpack_from
     response, pack = caller.response, RESP.pack_into
     taken = head[Q_SKIP]  # where the ring starts
@@ -337,6 +345,9 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     identity = creds.of_task(caller.tid, _asks_with_real_ids(caller))
     shown = creds.effective_of(caller.tid) if caller.nr == _CONNECT else None
     caller.valid()
+    if not groups_permitted(caller.rules, identity[2]):
+        send_signal(caller, SIGKILL)  # the list of setgroups(2) was another one when the kernel read it
+        raise OSError(EACCES, "groups")
     ours, permitted = creds.capabilities()
     own = os.geteuid(), os.getegid(), tuple(os.getgroups()), ours
     parent = os.getppid()

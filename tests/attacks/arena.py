@@ -351,9 +351,13 @@ def status_of(code: int) -> int:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A small fixed environment: nothing of the caller's leaks into a comparison."""
+    """A small fixed environment: nothing of the caller's leaks into a comparison.
+
+    But SYD_POOL_TEST_NO_SIGNAL_SCOPE=1, with which every attack is made as on Linux before 6.12.
+    """
+    older = {name: os.environ[name] for name in ("SYD_POOL_TEST_NO_SIGNAL_SCOPE",) if name in os.environ}
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/tmp", "TERM": "dumb"}
-    return {**base, **(extra or {})}
+    return {**base, **older, **(extra or {})}
 
 
 class Running:

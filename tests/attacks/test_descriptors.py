@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from arena import Arena, Runner, Running, assert_silent, kill_one, syd_differs, unharmed, wait_until
+from arena import Arena, Runner, Running, assert_silent, is_real_syd, kill_one, syd_differs, unharmed, wait_until
 
 pytestmark = pytest.mark.attack
 
@@ -198,3 +198,24 @@ def test_h6_signals_to_the_sandbox(runner: Runner, arena: Arena, seconds: float)
     assert sent > 200 * seconds and int(opens) > 100 * seconds
     assert int(wrong) == 0, f"{wrong} of {opens} opens came out wrong under {sent} signals"
     assert outcome.status == 0 and not outcome.leftovers
+
+
+@pytest.mark.parametrize("answers", ["send", "two-step", "strict"])
+def test_d8_descriptors_in_flight(runner: Runner, arena: Arena, answers: str) -> None:
+    """D8: a user's command fills the user's share of descriptors in flight (unix(7), ETOOMANYREFS): new workers come
+    all the same, and every call is answered as natively."""
+    if is_real_syd():
+        pytest.skip("its emulators are threads")
+    if runner.identity.uid is None and os.geteuid() == 0:
+        pytest.skip("CAP_SYS_RESOURCE has no such limit")
+    command = ["sh", "-c", 'ulimit -n 512; exec "$@"', "sh"]
+    inner = [runner.payload("in_flight"), str(arena.box)]
+    options = ["--fd-answers", answers, "--nproc", "1"]
+    with runner.start([*command, *runner.syd(inner, arena.rules(), options)]) as running:
+        outcome = running.finish(40)
+    assert outcome.status == 0 and not outcome.leftovers, outcome
+    for fifo in arena.box.glob("fifo*"):
+        fifo.unlink()
+    control = runner.native([*command, *inner])
+    assert control.facts["limit"] == "109", "control: the limit is reached"
+    assert outcome.facts == control.facts, outcome

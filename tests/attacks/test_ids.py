@@ -72,6 +72,24 @@ def build(box: Path) -> None:
     (box / "dir755/empty").mkdir()
 
 
+def test_b7_thousands_of_groups(payloads: Payloads, arena: Arena) -> None:
+    """B7: an identity of 5,000 groups is read whole: its files are its own, and no worker dies of it."""
+    if os.geteuid() != 0 or is_real_syd():
+        pytest.skip("needs root, and a sandbox that lets identities change")
+    (arena.box / "group").write_text("text")
+    os.chown(arena.box / "group", 0, 5999)
+    (arena.box / "group").chmod(0o640)
+    program = (
+        "import os; os.setgroups(range(1000, 6000)); os.setresuid(1000, 1000, 1000); "
+        f"print(open({str(arena.box / 'group')!r}).read())"
+    )
+    runner = Runner(Identity("root"), payloads)
+    command = ["python3", "-c", program]
+    outcome = runner.boxed(command, ["sandbox/all:on", "allow/all+/***", "trace/allow_unsafe_caps:1"])
+    assert (outcome.status, outcome.out, outcome.err) == (0, "text\n", ""), outcome
+    assert runner.native(command).out == "text\n", "control"
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -99,7 +117,7 @@ def test_b7_access_as_natively(payloads: Payloads, arena: Arena, how: str) -> No
         box = arena.root / ("boxed" if boxed else "native")
         build(box)
         command = ["python3", "-c", PROGRAM, str(box), how]
-        everything = ["sandbox/all:on", "allow/all+/***"]
+        everything = ["sandbox/all:on", "allow/all+/***", "trace/allow_unsafe_caps:1"]
         outcome = runner.boxed(command, everything) if boxed else runner.native(command)
         assert outcome.status == 0, outcome
         said.append(outcome.out.splitlines())

@@ -218,7 +218,9 @@ def test_b1_f8_recycled_pids(runner: Runner, env: dict[str, str], seconds: float
     with tempfile.TemporaryFile() as status:
         os.set_inheritable(status.fileno(), True)
         command = runner.syd(
-            [runner.payload("recycled"), str(1 + seconds)], [], ["--nproc=2", "--status-fd", str(status.fileno())]
+            [runner.payload("recycled"), str(1 + seconds)],
+            [],
+            ["--nproc=2", "--fd-answers=two-step", "--status-fd", str(status.fileno())],
         )
         root = Runner(type(runner.identity)("root"), runner.payload)
         with root.start([*words, *command], env=env, pass_fds=[status.fileno()]) as running:
@@ -250,6 +252,22 @@ def test_number_of_nobody(runner: Runner, env: dict[str, str]) -> None:
     )
     assert runner.boxed(["python3", "-c", code], [], env=env).out == "[3, 3, 3] 22 22 3\n"
     assert runner.native(["python3", "-c", code]).out == "[3, 3, 3] 22 22 3\n"
+
+
+def test_a_sibling_of_the_command(runner: Runner, env: dict[str, str]) -> None:
+    """A process made with CLONE_PARENT is the tracer's child, and the command's all the same: it can be signalled."""
+    code = (
+        "import ctypes, os, signal, time\n"
+        "c = ctypes.CDLL(None, use_errno=True)\n"
+        "pid = c.syscall(56, 0x8000 | 17, 0, 0, 0, 0)\n"
+        "if pid == 0:\n"
+        "    while True: time.sleep(1)\n"
+        "print(c.kill(pid, 0), c.sched_setaffinity(pid, 8, b'\\1' * 8), c.kill(pid, 9), flush=True)\n"
+        "time.sleep(0.2)\n"
+        "print(c.kill(pid, 0))\n"
+    )
+    outcome = runner.boxed(["python3", "-c", code], [], env=env)
+    assert (outcome.status, outcome.out.split()) == (0, ["0", "0", "0", "-1"]), outcome
 
 
 def test_program_of_another_identity(runner: Runner, env: dict[str, str], arena: Arena) -> None:

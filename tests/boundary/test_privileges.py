@@ -18,6 +18,7 @@ from syd_pool.policy.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 SYD = ROOT / "scripts" / "syd"
+PYTHON = sys.executable
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs capabilities that can be lost")
 
 
@@ -278,23 +279,37 @@ for name, args in {calls!r}:
     except OSError as e:
         print(e.errno, end=" ")
 """
-UIDS = [("setuid", (65533,)), ("setresuid", (-1, 0, 1)), ("setreuid", (1, 1)), ("setgid", (65534,)),
-        ("setgroups", ([1],)), ("setresuid", (65534, 65534, 65534)), ("setuid", (0,))]  # fmt: skip
+UIDS = [("setuid", (65533,)), ("setresuid", (-1, 100, 100)), ("setreuid", (99, 99)), ("setgid", (65534,)),
+        ("setgroups", ([1],)), ("setresuid", (65534, 65534, 65534)), ("setuid", (100,))]  # fmt: skip
 
 
 @root
 def test_only_the_change_of_a_rule_is_made() -> None:
-    """setuid+0:65534 keeps CAP_SETUID for this and nothing else; root without a rule changes to nobody at all."""
+    """setuid+0:65534 keeps CAP_SETUID for this and nothing else; without a rule root changes to nobody at all."""
     code = CHANGE.format(calls=UIDS)
     assert python(code, "setuid+0:65534").split() == ["1", "1", "1", "1", "1", "0", "1"]
-    assert python(code).split() == ["1"] * 6 + ["0"]  # what it is, it may become
+    assert python(code).split() == ["1"] * 7
     free = python(code, "trace/allow_unsafe_caps:1").split()
     assert free[0] == "0", "control: with all capabilities the first change is made"
 
 
 @root
 def test_groups_are_changed_by_rule() -> None:
-    """setgid+0:65534; the list of groups can only be emptied."""
-    calls = [("setgid", (1,)), ("setgroups", ([1],)), ("setgroups", ([],)), ("setresgid", (65534,) * 3)]
-    assert python(CHANGE.format(calls=calls), "setgid+0:65534").split() == ["1", "1", "0", "0"]
+    """setgid+0:65534; a list of groups may hold what the rule names, and nothing else."""
+    calls = [("setgid", (99,)), ("setgroups", ([99],)), ("setgroups", ([65534],)), ("setgroups", ([],)),
+             ("setresgid", (65534,) * 3)]  # fmt: skip
+    assert python(CHANGE.format(calls=calls), "setgid+0:65534").split() == ["1", "1", "0", "0", "0"]
     assert python(CHANGE.format(calls=calls[:2]), "trace/allow_unsafe_caps:1").split() == ["0", "0"], "control"
+
+
+@root
+@pytest.mark.parametrize(
+    ("call", "rule", "highest"), [("setuid", "setuid+0:65534", 11), ("setgid", "setgid+0:65534", 14)]
+)
+def test_who_becomes_a_system_account_is_killed(call: str, rule: str, highest: int) -> None:
+    """syd(7), SafeSetID: ids up to operator and uucp end the caller with SIGSYS, whatever the rules."""
+    for number in (1, 8, highest):
+        done = syd(PYTHON, "-I", "-S", "-c", f"import os; os.{call}({number})", options=(rule,))
+        assert done.returncode == 128 + 31, (number, done.stderr)
+    done = syd(PYTHON, "-I", "-S", "-c", f"import os; os.{call}({highest + 1})", options=(rule,))
+    assert "PermissionError" in done.stderr, "control: the next one is refused by the rules"

@@ -61,6 +61,26 @@ def test_the_journal_overflows(bench: Bench) -> None:
     assert outcome.out.split() == ["end"], (outcome.out, outcome.err[-2000:])
 
 
+KINDS = """
+allow/fs+ext4,tmpfs deny/fs+proc fs deny/net/connect+any!0-65535 allow/net/bind+10.0.0.0/8!80 allow/net/connect+::1!80
+warn/net/connect+@x* deny/read,write+/a/**/b?[c] kill/exec+/a/*** default/read:kill default/read:deny sandbox/net:on
+sandbox/all:on sandbox/pid,mem? trace/allow_unsafe_sendfd_dir:1 trace/deny_exec_script:1 segvguard/expiry:10s
+segvguard/maxcrashes:3 log/verbose:2 reset allow/all+/*** load/fs allow/ioctl+FIONREAD allow/net/sendfd+!unnamed
+deny/create+!memfd:x allow/read^/a timeout:60
+"""
+
+
+def test_every_kind_of_edit_is_carried_out_by_workers(bench: Bench, speak: Path) -> None:
+    """A confined worker imports and opens nothing for it: each kind of edit, then a call, and no worker has died."""
+    lines = KINDS.split()
+    words = [word for line in lines for word in (f"stat:/dev/syd/{line}", "stat:/", "openrw:/nonexistent")]
+    outcome, run = bench.run("nothing", [str(speak), *words], 60, rules=OPEN, env=FIXED)
+    said = {line.rsplit(" ", 1)[0]: line.rsplit(" ", 1)[1] for line in outcome.out.splitlines()}
+    refused = {line for line in lines if said[f"stat:/dev/syd/{line}"] != "0"}
+    assert refused <= {"fs", "sandbox/pid,mem?"}, outcome.out
+    assert run.event("summary")["workers_died"] == 0, outcome.err[-2000:]
+
+
 def _kill_workers(run: Run, until: float) -> int:
     """kill -9 a worker every few milliseconds; returns how many were killed."""
     killed = 0

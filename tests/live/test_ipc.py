@@ -117,6 +117,21 @@ def test_an_edit_is_judged(bench: Bench) -> None:
             assert run.finish(20).status == 127
 
 
+def test_many_ask_for_commands_at_once(bench: Bench) -> None:
+    """Each is answered its own errno, and the ledger of calls knows nothing of them."""
+    with served(bench) as (run, address):
+        lines = [Line(address) for _ in range(30)]
+        for i, line in enumerate(lines):
+            line.say(b"cmd/exec!%s\n" % (b"true", b"/nonexistent", b"/etc/passwd")[i % 3])
+        said = [json.loads(line.rest())["err"] for line in lines]
+        assert said == [0, errno.ENOENT, errno.EACCES] * 10
+        ask(address, "cmd/exec!sleep\x1f0.1")
+        line = Line(address)
+        line.say(b"panic\n")
+        line.rest()
+        assert run.finish(20).status == 127
+
+
 def test_modes(bench: Bench) -> None:
     """n: one command and the end.  i: many.  p: with a prompt.  quit and exit end each."""
     with served(bench) as (_, address):

@@ -543,7 +543,7 @@ def test_no_line_is_lost_by_kill_9() -> None:
             tracer.start()
             end = time.monotonic() + 0.15
             while time.monotonic() < end:
-                tracer.log_in.send(encode([("ctx", b"access"), ("count", count)]))
+                tracer.log_in.send(encode([("ctx", b"access"), ("act", b"warn"), ("count", count)]))
                 count += 1
             os.kill(tracer.pid, signal.SIGKILL)
             os.waitpid(tracer.pid, 0)

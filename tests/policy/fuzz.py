@@ -17,12 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from syd_pool.policy import Ruleset, actions, files
-from syd_pool.policy.errors import BadRule
-from syd_pool.policy.options import OPTIONS, UNBUILT_LISTS
+from syd_pool.policy import Ruleset, actions, files  # noqa: E402
+from syd_pool.policy.errors import BadRule  # noqa: E402
+from syd_pool.policy.options import OPTIONS, UNBUILT_LISTS  # noqa: E402
 
 RESTART = 400  # lines onto one policy: it grows, and every comparison with it
-SPECIAL = list(":+-^!?,/*[]\\{}$~@#=.%\t \0\n\r'\"0123456789abcxyz") + [
+SPECIAL = [
+    *":+-^!?,/*[]\\{}$~@#=.%\t \0\n\r'\"0123456789abcxyz",
     "\u00e9", "\ud7ff", "\ufffd", "\U0001f600", "\udc80", "\u2028", "../", "//", "***", "**/", "${HOME}", "${NOPE}",
     "$", "${", "!memfd:", "!unnamed", "@abstract", "-1", "99999999999999999999", "1e9", "0x", "inf", "none", "any!80",
     "2f", "all-x", "lock/", "default/", "trace/", "A" * 5000,
@@ -92,13 +93,17 @@ def permitted(rules: Ruleset) -> set[tuple[str, bytes]]:
 
 def try_line(rules: Ruleset, line: str, before: bytes) -> bytes | None:
     """The new state if the line was accepted, None if rejected.  Raises AssertionError, or whatever apply() raised."""
+    refused: BadRule | None
     forbids = line.startswith(FORBIDDING) and "+" in line
     could = permitted(rules) if forbids else set()
     try:
         rules.apply(line)
     except BadRule as error:
-        assert isinstance(error.errno, int) and 0 < error.errno < 256, line
-        assert str(error).strip(), line
+        refused = error
+    else:
+        refused = None
+    if refused is not None:
+        assert isinstance(refused.errno, int) and 0 < refused.errno < 256 and str(refused).strip(), line
         assert state(rules) == before, f"half applied: {line!r}"
         return None
     if forbids:

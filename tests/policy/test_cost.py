@@ -34,9 +34,9 @@ def test_the_start_path_imports_nothing_slow() -> None:
 def best(work: object, rounds: int = 5) -> float:
     times = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         work()  # type: ignore[operator]
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 

@@ -217,9 +217,9 @@ def test_hostile_paths_cost_linear_time(pattern: bytes, unit: bytes) -> None:
         path = (b"/" + unit * size)[:size]
         best = 1e9
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             compiled.match(path)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     small, large = cost(4096), cost(32768)

@@ -15,6 +15,7 @@ from plans import W_ARM, W_HITS, W_SEEN
 from syd_pool.linux import libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.shm.ring import (
+    C_BOUND,
     C_CHROOT,
     C_COMMAND,
     C_DESCRIPTOR,
@@ -80,7 +81,7 @@ def evil_indices() -> None:
 
     def evil(call: Caller) -> int:
         kinds = (C_VERDICT, C_MAY_BLOCK, C_UNBLOCKED, C_INTERRUPTED, C_DESCRIPTOR, C_IDENTITY, C_CHROOT, C_TRACEME,
-                 C_COMMAND, C_KILLS)  # fmt: skip
+                 C_COMMAND, C_KILLS, C_BOUND)  # fmt: skip
         true = call.index
         choice = faults.words[W_HITS] - 1
         call.index = true + (-1, 1, 1 << 40, -(1 << 40))[choice // len(kinds) % 4]
