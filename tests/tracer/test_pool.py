@@ -285,7 +285,7 @@ def test_f10_evil_worker(bench: Bench, fault: str, mode: str) -> None:
     other = bench.root / "other"
     other.write_bytes(bench.payload.read_bytes())
     other.chmod(0o755)
-    script = f"{other} {' '.join(load(bench, 2)[1:-1])} 2 & for i in 1 2 3 4 5 6 7 8; do {bench.payload} {bench.box}/$i lll >&2; done; wait"  # noqa: E501 a shell script
+    script = f"{other} {' '.join(load(bench, 2)[1:-1])} 2 & sleep 0.3; for i in 1 2 3 4 5 6 7 8; do {bench.payload} {bench.box}/$i lll >&2; done; wait"  # noqa: E501 a shell script
     for i in range(1, 9):
         (bench.box / str(i)).mkdir()
     with bench.start(fault, ["/bin/sh", "-c", script], options=["--fd-answers", mode]) as run:
