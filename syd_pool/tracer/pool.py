@@ -217,7 +217,7 @@ def _read_completions(run: Run, worker: Worker) -> None:
 
 def _own_call(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, int]:
     """slot_of() of a call that this worker may still speak for.  Raises Lie."""
-    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
+    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < min(worker.head, worker.page.q[W_TAKEN]):
         raise Lie(f"speaks for slot {index}, which is not its own")
     slot = slot_of(worker, index)
     if slot[0] != NOTIFY:
@@ -255,7 +255,7 @@ def _on_ready(run: Run, worker: Worker, index: int, errno: int, words: list[int]
 
 def _on_verdict(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     kind = slot_of(worker, index)[0]
-    if not worker.settled < index < worker.head or kind == NOTIFY:
+    if not worker.settled < index < min(worker.head, worker.page.q[W_TAKEN]) or kind == NOTIFY:
         raise Lie(f"judges slot {index}, which is no stop of its own")
     worker.settled = index
     task = run.held.pop((worker.pid, index), None)
@@ -407,7 +407,7 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
 
 def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
-    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < worker.head:
+    if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < min(worker.head, worker.page.q[W_TAKEN]):
         raise Lie(f"kills the caller of slot {index}, which is not its own")
     tgid = slot_of(worker, index)[6]
     if tgid in run.tasks:

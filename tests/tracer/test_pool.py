@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -136,6 +137,28 @@ def test_g5_foreign_kill_blames_nobody(bench: Bench) -> None:
     assert run.event("summary")["workers_died"] >= 6
 
 
+@pytest.mark.parametrize("mode", [TWO_STEP, STRICT])
+def test_g4_judgements_under_kills(bench: Bench, mode: str) -> None:
+    """G4: workers are killed one after the other while programs execute and change directory: every judgement and
+    every verification comes, and is right."""
+    loop = "while [ $i -lt 300 ]; do /bin/true || echo bad; cd /tmp || echo bad; cd / || echo bad; i=$((i+1)); done"
+    with bench.start("nothing", ["/bin/bash", "-c", f"echo ready; i=0; {loop}; echo end"],
+                     options=["--fd-answers", mode]) as run:  # fmt: skip
+        run.running.line("ready")
+        kills, end = 0, time.monotonic() + 30
+        while run.running.process.poll() is None and time.monotonic() < end:
+            for pid in run.processes("syd_emu")[:1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+            time.sleep(0.01)
+        outcome = run.finish()
+    assert outcome.out == "ready\nend\n", (outcome.out, outcome.err)
+    summary = run.event("summary")
+    assert kills >= summary["workers_died"] > 20
+    assert summary["again"] > 0 and summary["unknown"] == 0
+
+
 # --- G6, G7, G8 -------------------------------------------------------------------------------------
 
 
@@ -262,7 +285,7 @@ def test_f10_evil_worker(bench: Bench, fault: str, mode: str) -> None:
     other = bench.root / "other"
     other.write_bytes(bench.payload.read_bytes())
     other.chmod(0o755)
-    script = f"{other} {' '.join(load(bench, 2)[1:-1])} 2 & for i in 1 2 3 4 5 6 7 8; do {bench.payload} {bench.box}/$i lll >&2; done; wait"  # noqa: E501 a shell script
+    script = f"{other} {' '.join(load(bench, 2)[1:-1])} 2 & sleep 0.3; for i in 1 2 3 4 5 6 7 8; do {bench.payload} {bench.box}/$i lll >&2; done; wait"  # noqa: E501 a shell script
     for i in range(1, 9):
         (bench.box / str(i)).mkdir()
     with bench.start(fault, ["/bin/sh", "-c", script], options=["--fd-answers", mode]) as run:
