@@ -31,19 +31,18 @@ def tgid_of(tid: int) -> int:
     return int(text[at : text.index(b"\n", at)])
 
 
-def adopt(run: Run, tid: int, parent: Task | None = None, leads: bool = False) -> Task:
+def adopt(run: Run, tid: int, parent: Task | None = None) -> Task:
     """Enter a thread seen for the first time; it starts with its parent's identity and program.
 
     Its own first stop, or call, may come before the event of its parent, and without ptrace there is none:
     then it is taken to have changed its identity if anybody has, and a worker looks (B7).
-    leads: it is known to lead its thread group (fork, vfork)
     """
     task = run.tasks.get(tid)
     if task is None:
         if tid in run.died:
             note_umask(run)
         run.exec_counter += 1  # a recycled thread id never meets what a worker cached of the old one
-        task = run.tasks[tid] = Task(tid, tid if leads else tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
+        task = run.tasks[tid] = Task(tid, tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
         task.cred_gen, task.guessed = run.cred_counter & 0xFFFFFFFF, True
     if parent is not None and parent is not task and task.guessed:
         task.cred_gen, task.guessed = parent.cred_gen, False
