@@ -128,6 +128,7 @@ def _on_connect(server: Server) -> None:
 
 def _drop(server: Server, client: Client) -> None:
     fd = client.socket.fileno()
+    client.ending = True  # whatever it has still said is not carried out
     server.poller.unregister(fd)
     del server.clients[fd]
     client.socket.close()

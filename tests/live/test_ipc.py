@@ -293,3 +293,26 @@ def test_ctl(bench: Bench) -> None:
         assert address in err
     assert ctl()[0] == errno.EINVAL
     assert ctl(address, "a\nb")[0] == errno.EINVAL
+
+
+def test_who_leaves_in_the_middle_costs_nobody_else(bench: Bench) -> None:
+    """Lines that wait when their sender is found to have gone are thrown away, and the next client is served."""
+    with served(bench) as (run, address):
+        serving = run.one("syd_ipc")
+        for _ in range(20):
+            line = Line(address)
+            line.say(b"prompt i\nping\nping\nsandbox/mkdir:off\n")
+            line.socket.close()
+        assert ask(address, "ping")["err"] == 0
+        assert run.one("syd_ipc") == serving
+
+
+@pytest.mark.parametrize("state", ["off", "ipc", "drop", "exec"])
+def test_the_lock_says_what_the_socket_may(bench: Bench, state: str) -> None:
+    """drop: the rules cannot be seen, and only tightened; exec: it is the command that may edit, nobody else."""
+    tighter, looser = "deny/read+/nowhere", "allow/read+/nowhere"
+    eperm = errno.EPERM
+    expected = {"off": [0, 0, 0], "ipc": [0, 0, 0], "drop": [eperm, 0, eperm], "exec": [eperm] * 3}[state]
+    with served(bench, f"lock:{state}") as (_, address):
+        assert [ask(address, words).get("err", 0) for words in ("stat", tighter, looser)] == expected
+        assert ask(address, "ping")["err"] == 0
