@@ -9,6 +9,7 @@ from syd_pool.tracer.state import Run, Task
 
 _FACTS = (1 << UMASK_SHIFT) - 1
 MOST_UNSEEN = 256
+MOST_DIED = 4096
 
 
 def tgid_of(tid: int) -> int:
@@ -92,6 +93,8 @@ def forget(run: Run, tid: int) -> None:
         run.early_dead.add(tid)
     if run.umask_gen:
         run.died.add(tid)
+        if len(run.died) > MOST_DIED:
+            note_umask(run)  # so that neither this set nor what workers remember grows without end
     if task is not None and task.noting:
         note_umask(run)  # others may share what it changed (CLONE_FS)
     run.condemned.discard(tid)
