@@ -25,10 +25,23 @@ def some_run(**more: Any) -> tuple[Run, list[str]]:
     """The parts of a run that are looked at here, and the log."""
     log: list[str] = []
     parts = {
-        "boot_failures": 0, "workers": {}, "ready": [], "ended": False, "ghost": False, "eldest": 1, "tasks": {}, "early_dead": set(),
-        "condemned": set(), "ptrace": True, "control": SimpleNamespace(q={c.H_NPROC: 2, c.H_MONITOR: 0, c.H_MONITORS: 0}),
-        "monitor": None, "monitor_page": None, "monitor_pid": 7, "monitor_born": 0, "log": lambda *words: log.append(words[0]),
-    }  # fmt: skip
+        "boot_failures": 0,
+        "workers": {},
+        "ready": [],
+        "ended": False,
+        "ghost": False,
+        "eldest": 1,
+        "tasks": {},
+        "early_dead": set(),
+        "condemned": set(),
+        "ptrace": True,
+        "control": SimpleNamespace(q={c.H_NPROC: 2, c.H_MONITOR: 0, c.H_MONITORS: 0}),
+        "monitor": None,
+        "monitor_page": None,
+        "monitor_pid": 7,
+        "monitor_born": 0,
+        "log": lambda *words: log.append(words[0]),
+    }
     return cast(Run, SimpleNamespace(**{**parts, **more})), log
 
 
