@@ -217,7 +217,7 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
     from syd_pool.policy.files import commands_in, profile_commands
 
     what = line[5:]
-    number = what.lstrip("-")
+    number = what.removeprefix("-")
     if number.isascii() and number.isdigit():
         lines = commands_in(_text_of(run, asker, int(what)))
     else:
