@@ -119,7 +119,8 @@ def test_errnos(bench: Bench, speak: Path) -> None:
         "include_profile off": EBUSY, "unshare/user:1": EBUSY, "rlimit/nofile:10": EBUSY, "setenv!A=b": EBUSY,
         "clearenv!": EBUSY, "ipc:@x": EBUSY, "sandbox/lock:on": EBUSY, "trace/allow_unsafe_ptrace:1": EBUSY,
         "default/lock:warn": EBUSY, "setuid+0:65534": EBUSY, "root:/": EBUSY, "load/off": EBUSY,
-        "load": EINVAL, "load/": EINVAL, "load/nosuch": EINVAL, "load/99": EBADF, "load/-1": EBADF, "load/--1": EINVAL, "lock:ipc": EBUSY,
+        "load": EINVAL, "load/": EINVAL, "load/nosuch": EINVAL, "load/99": EBADF, "load/-1": EBADF, "load/--1": EINVAL,
+        "lock:ipc": EBUSY,
         "cmd/exec": ENOENT, "cmd/exec!": EINVAL, "cmd/exec!/nonexistent": ENOENT, "trace/allow_unsafe_xattr:1": 0,
         "allow/read+/a$b": 0, "sandbox/chdir,stat:off": 0, "sandbox/all:on": 0,
     }  # fmt: skip
