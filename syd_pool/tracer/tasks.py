@@ -71,13 +71,16 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
 
     ptrace(2): the caller's thread id changes to the thread group's, with no exit event for the old one.
     """
-    caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
+    leader = run.tasks.get(tid)
+    caller = run.tasks.pop(old_tid, None) if old_tid != tid else leader
+    if leader is not None and leader.noting:
+        note_umask(run)  # it was ended in umask(2), without an event, and may have shared what it changed (CLONE_FS)
     task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
     task.alone = run.ptrace  # begin_new_exec() of fs/exec.c
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
-        if caller is not run.tasks.get(tid) and run.umask_gen:
+        if caller is not leader and run.umask_gen:
             note_umask(run)  # it has another thread's id now, and may have had a umask of its own
         task.traceme = caller.traceme
     run.exec_counter += 1

@@ -89,3 +89,13 @@ def test_the_dead_are_not_remembered_for_ever() -> None:
     for tid in range(tasks.MOST_DIED):
         tasks.forget(run, 100_000 + tid)
     assert len(run.died) < tasks.MOST_DIED and run.umask_gen == 2
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_leader_that_is_ended_in_umask(inside: bool) -> None:
+    """Its sibling executes while it is in umask(2): no exit stop tells of it, yet the mask may be another one."""
+    run, _ = some_run(umask_gen=0, facts=0, died=set(), exec_counter=0, cred_counter=0)
+    run.tasks = {5: Task(5, 5, 0, 0), 6: Task(6, 5, 0, 0)}
+    run.tasks[5].noting = inside
+    tasks.executed(run, 5, 6)
+    assert run.umask_gen == inside
