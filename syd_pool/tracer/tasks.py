@@ -73,16 +73,16 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
     """
     leader = run.tasks.get(tid)
     caller = run.tasks.pop(old_tid, None) if old_tid != tid else leader
-    if leader is not None and leader.noting:
-        note_umask(run)  # it was ended in umask(2), without an event, and may have shared what it changed (CLONE_FS)
     task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
     task.alone = run.ptrace  # begin_new_exec() of fs/exec.c
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
-        if caller is not leader and run.umask_gen:
-            note_umask(run)  # it has another thread's id now, and may have had a umask of its own
         task.traceme = caller.traceme
+    # Another leader was ended without an event, perhaps in umask(2), and may have shared what it changed (CLONE_FS);
+    # the caller has its id now, and may have had a umask of its own.
+    if caller is not leader and (run.umask_gen or (leader is not None and leader.noting)):
+        note_umask(run)
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task
