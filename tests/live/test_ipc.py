@@ -316,3 +316,37 @@ def test_the_lock_says_what_the_socket_may(bench: Bench, state: str) -> None:
     with served(bench, f"lock:{state}") as (_, address):
         assert [ask(address, words).get("err", 0) for words in ("stat", tighter, looser)] == expected
         assert ask(address, "ping")["err"] == 0
+
+
+@root_only
+def test_strangers_do_not_keep_others_away(bench: Bench) -> None:
+    """All places taken by another user: ours is served all the same; the control: our own do take the places."""
+    with served(bench) as (_, address):
+        code = (
+            "import os,socket,sys,time; os.setgroups([]); os.setgid(1000); os.setuid(1000);"
+            "a=[socket.socket(socket.AF_UNIX) for _ in range(64)]; [s.connect('\\0'+sys.argv[1][1:]) for s in a];"
+            "print('up', flush=True); time.sleep(60)"
+        )
+        words = ["/usr/bin/python3", "-I", "-S", "-c", code, address]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as strangers:
+            try:
+                assert strangers.stdout is not None and strangers.stdout.readline() == b"up\n"
+                assert silent(address), "nobody is heard"
+            finally:
+                strangers.kill()
+        own = [Line(address) for _ in range(64)]
+        assert wait_until(lambda: not silent(address), 5), "control"
+        for line in own:
+            line.socket.close()
+
+
+def silent(address: str) -> bytes:
+    """What the server says to a ping; nothing where there is no place."""
+    line = Line(address)
+    try:
+        line.say(b"ping\n")
+        return line.rest()
+    except OSError:
+        return b""
+    finally:
+        line.socket.close()
