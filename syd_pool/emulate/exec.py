@@ -277,7 +277,7 @@ def mapped_files(tid: int | bytes) -> Iterator[tuple[bytes, bytes, bytes, bytes]
             text += part
     finally:
         os.close(fd)
-    for line in text.splitlines():
+    for line in text.split(b"\n")[:-1]:  # a name may hold any other line end
         fields = line.split(None, 5)
         if fields[4] != b"0":
             yield fields[0], fields[3], fields[4], fields[5] if len(fields) > 5 else b""

@@ -89,9 +89,19 @@ def _executable_files(tid: int) -> Iterator[bytes]:
             text += part
     finally:
         os.close(fd)
-    for line in text.splitlines():
+    for line in text.split(b"\n")[:-1]:  # a name may hold any other line end; this one is written \\012
         fields = line.split(None, 5)
         if fields[1][2:3] == b"x" and fields[4] != b"0" and len(fields) > 5:
             path = fields[5].replace(b"\\012", b"\n")
-            if path[:1] == b"/" and not path.startswith(_MEMORY):
-                yield path.removesuffix(_DELETED)
+            if path[:1] == b"/" and not (path.startswith(_MEMORY) and path.endswith(_DELETED)):
+                yield _without_deleted(path, int(fields[4]))
+
+
+def _without_deleted(path: bytes, inode: int) -> bytes:
+    """The name that a mapped file has, or had, unless " (deleted)" really belongs to it."""
+    if path.endswith(_DELETED):
+        try:
+            return path if os.lstat(path).st_ino == inode else path.removesuffix(_DELETED)
+        except FileNotFoundError:
+            return path.removesuffix(_DELETED)
+    return path

@@ -29,7 +29,7 @@ def state(rules: Ruleset) -> dict[str, object]:
     }
     for key, name, unset in _PLAIN:
         value = rules.option(name)
-        found[key] = None if value == unset else value
+        found[key] = None if value == unset else _printable(value)
     for name in options.OPTIONS:
         if name.startswith("rlimit/"):
             found[name.replace("/", "_")] = rules.option(name)
@@ -42,8 +42,15 @@ def state(rules: Ruleset) -> dict[str, object]:
     found["glob_rules"] = [
         _rule(action, name, pattern.decode("utf-8", "backslashreplace")) for name, action, pattern in rules.path_rules()
     ]
-    found["lock_rules"] = [list(pair) for pair in rules.landlock]
+    found["lock_rules"] = [[_printable(one) for one in pair] for pair in rules.landlock]
     return found
+
+
+def _printable(value: object) -> object:
+    """As it is, but for a text with bytes that are no UTF-8, which JSON has no way to write."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _rule(action: int, category: str, pattern: str) -> dict[str, str]:

@@ -57,3 +57,13 @@ def may_edit(state: str, eldest: bool) -> bool:
 def may_read(state: str, eldest: bool) -> bool:
     """May it open /dev/syd?"""
     return state in (OFF, READ) or (state == EXEC and eldest)
+
+
+def may_ask_by_socket(state: str) -> bool:
+    """May whoever uses the control socket give commands?"""
+    return state in (OFF, IPC, DROP)
+
+
+def may_read_by_socket(state: str) -> bool:
+    """May it see the rules there?"""
+    return state in (OFF, IPC)

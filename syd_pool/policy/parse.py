@@ -112,7 +112,8 @@ def _check_drop(rules: Ruleset, line: str) -> None:
     """After lock:drop only what tightens is taken, from files and options too.  Raises BadRule."""
     from syd_pool.policy.live import tightens
 
-    if not tightens(rules, line, *split(line)):
+    name, operator, text = split(line)
+    if not tightens(rules, line, name, operator, _expand(rules, text)):  # by what it will be, not by `$NAME`
         raise bad(line, "does not tighten the rules, and the lock is `drop'", "give lock:drop last", EPERM)
 
 

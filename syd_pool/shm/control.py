@@ -37,7 +37,6 @@ H_NPROC_MAX = 7
 # second: counters
 H_DISPATCHED = 8  # slots written
 H_AGAIN = 9  # ... of them written a second time, after a death or a `may block`
-H_ANSWERED = 10
 H_GONE = 11  # calls whose caller was gone
 H_EIO = 12  # calls whose worker died after `effect started`
 H_UNKNOWN = 13  # calls whose caller was killed: died in the descriptor phase
@@ -45,7 +44,6 @@ H_BLOCKED = 14  # `may block` announcements
 H_INTERRUPTED = 15
 # third: the pool
 H_SPAWNED = 16
-H_RESPAWNED = 17
 H_RETIRED = 18
 H_KILLED = 19  # by request of the monitor
 H_DIED = 20  # any other death

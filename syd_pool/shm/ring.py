@@ -44,7 +44,6 @@ EXEC = 2  # seccomp stop of execve or execveat: judge
 EXEC_DONE = 3  # exec event: verify what was mapped
 CHDIR = 4  # seccomp stop of chdir or fchdir: judge
 CHDIR_DONE = 5  # syscall exit stop: verify the new directory
-CONTROL = 6
 MAP = 7  # seccomp stop of a mmap with PROT_EXEC of a file: judge
 MAP_DONE = 8  # its syscall exit stop: verify what can be executed
 
@@ -73,7 +72,6 @@ W_ANSWERED = 11  # calls this worker answered: counted(index, how many)
 W_GONE = 12  # calls whose caller was gone: counted(index, how many)
 W_COMPLETED = 16  # completions published
 W_BLOCKS = 17  # `may block` announcements made
-W_DENIED = 18
 W_DROPPED = 20  # log lines that found the log full
 W_READY = 19  # 1 when its filter is installed
 

@@ -12,7 +12,7 @@ the lock is closed nothing can be written any more, not even by us.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBADF, EBUSY, EINVAL, ENOENT, EPERM
+from errno import EACCES, EBADF, EBUSY, EINVAL, EIO, ENOENT, EPERM
 from time import monotonic
 
 from syd_pool.linux import notify
@@ -120,6 +120,9 @@ def carry_out(run: Run, line: str, asker: Asker) -> None:
     except BadRule as error:
         run.log_line(b"notice", "config", asker.tid, str(error))
         asker.answer(error.errno)
+    except OSError as error:  # no process, descriptor or memory for it: the asker's misfortune, not the run's
+        run.log_line(b"warn", "config", asker.tid, f"`{line}': {error.strerror}")
+        asker.answer(error.errno or EIO)
     else:
         if not later:
             asker.answer(0)
@@ -214,7 +217,7 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
     from syd_pool.policy.files import commands_in, profile_commands
 
     what = line[5:]
-    number = what.lstrip("-")
+    number = what.removeprefix("-")
     if number.isascii() and number.isdigit():
         lines = commands_in(_text_of(run, asker, int(what)))
     else:
@@ -261,7 +264,11 @@ def _show(run: Run, listener: int, notification: int) -> None:
     """open("/dev/syd"): the state as a sealed file in memory."""
     from syd_pool.tracer import showing
 
-    fd = showing.state_fd(run)
+    try:
+        fd = showing.state_fd(run)
+    except OSError as error:
+        answer_error(run, listener, notification, error.errno or EIO)
+        return
     try:
         flags = notify.SECCOMP_ADDFD_FLAG_SEND
         _close(run, lambda: notify.add_fd(listener, notification, fd, os.O_CLOEXEC, flags))

@@ -9,7 +9,7 @@ kernel has vouched for.  When the rules are locked the socket is closed.
 from __future__ import annotations
 
 import os
-from errno import EINVAL, ENAMETOOLONG
+from errno import EINVAL, ENAMETOOLONG, EPERM
 from struct import Struct
 
 from syd_pool.boundary import ipc_filter
@@ -115,7 +115,10 @@ def _on_line(run: Run) -> None:
         return
     number = NUMBER.unpack_from(request)[0]
     line = request[NUMBER.size :].decode("utf-8", "surrogateescape")
-    if line in _TEXTS:
+    state = run.config.rules.lock
+    if not (lock.may_read_by_socket if line in _TEXTS else lock.may_ask_by_socket)(state):
+        _reply(run.ipc, number, EPERM, b"")
+    elif line in _TEXTS:
         from syd_pool.tracer import showing
 
         text = showing.as_json(run, False) if line == "stat" else showing.as_text(run)

@@ -138,7 +138,10 @@ def _survive(run: Run, was_ready: bool, own: bool) -> None:
         os.write(2, b"syd-pool: no worker can start here; `syd-pool check` may tell why\n")
         run.status, run.ended, run.reason = EXIT_NO_WORKER, True, "setup"
         return
-    spawn_worker(run)
+    try:
+        spawn_worker(run)
+    except OSError as error:  # the command may have every process of its user: the monitor asks again, calls wait
+        run.log("worker", run.eldest, "cannot be replaced yet", str(error))
 
 
 def _crashed(status: int) -> bool:

@@ -91,7 +91,7 @@ def on_status(run: Run, tid: int, status: int) -> None:
         if child in run.early_dead:
             run.early_dead.discard(child)
         elif child:
-            adopt(run, child, parent, event != PTRACE_EVENT_CLONE)
+            adopt(run, child, parent)  # which event it is does not tell a thread from a process (kernel_clone())
         ptrace.cont(tid)
     elif event == PTRACE_EVENT_EXEC:
         _on_exec(run, tid)

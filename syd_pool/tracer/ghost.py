@@ -72,6 +72,8 @@ def turn_away(run: Run, task: Task, kind: int) -> None:
     """
     if kind == NOTIFY:
         run.gone += 1
+    elif run.tasks.get(task.tid) is not task:
+        return  # it has died in its stop, and its number may be somebody else's
     elif kind in (EXEC, CHDIR, MAP):
         ptrace.refuse(task.tid, ENOSYS)
         ptrace.cont(task.tid)

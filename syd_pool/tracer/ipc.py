@@ -116,7 +116,7 @@ def _on_connect(server: Server) -> None:
         fd, _ = server.listening._accept()  # type: ignore[attr-defined]
     except OSError:
         return
-    if len(server.clients) >= CLIENTS:
+    if len(server.clients) >= CLIENTS and not _make_room(server):
         os.close(fd)
         return
     server.count += 1
@@ -126,8 +126,18 @@ def _on_connect(server: Server) -> None:
     server.poller.register(fd, POLLIN)
 
 
+def _make_room(server: Server) -> bool:
+    """Hang up on a client that is not heard anyway: strangers may not keep away who is."""
+    for client in server.clients.values():
+        if not authorised(server, client.peer):
+            _drop(server, client)
+            return True
+    return False
+
+
 def _drop(server: Server, client: Client) -> None:
     fd = client.socket.fileno()
+    client.ending = True  # whatever it has still said is not carried out
     server.poller.unregister(fd)
     del server.clients[fd]
     client.socket.close()

@@ -9,6 +9,7 @@ from syd_pool.tracer.state import Run, Task
 
 _FACTS = (1 << UMASK_SHIFT) - 1
 MOST_UNSEEN = 256
+MOST_DIED = 4096
 
 
 def tgid_of(tid: int) -> int:
@@ -31,19 +32,18 @@ def tgid_of(tid: int) -> int:
     return int(text[at : text.index(b"\n", at)])
 
 
-def adopt(run: Run, tid: int, parent: Task | None = None, leads: bool = False) -> Task:
+def adopt(run: Run, tid: int, parent: Task | None = None) -> Task:
     """Enter a thread seen for the first time; it starts with its parent's identity and program.
 
     Its own first stop, or call, may come before the event of its parent, and without ptrace there is none:
     then it is taken to have changed its identity if anybody has, and a worker looks (B7).
-    leads: it is known to lead its thread group (fork, vfork)
     """
     task = run.tasks.get(tid)
     if task is None:
         if tid in run.died:
             note_umask(run)
         run.exec_counter += 1  # a recycled thread id never meets what a worker cached of the old one
-        task = run.tasks[tid] = Task(tid, tid if leads else tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
+        task = run.tasks[tid] = Task(tid, tgid_of(tid), run.exec_counter & 0xFFFFFFFF)
         task.cred_gen, task.guessed = run.cred_counter & 0xFFFFFFFF, True
     if parent is not None and parent is not task and task.guessed:
         task.cred_gen, task.guessed = parent.cred_gen, False
@@ -71,15 +71,18 @@ def executed(run: Run, tid: int, old_tid: int) -> Task:
 
     ptrace(2): the caller's thread id changes to the thread group's, with no exit event for the old one.
     """
-    caller = run.tasks.pop(old_tid, None) if old_tid != tid else run.tasks.get(tid)
+    leader = run.tasks.get(tid)
+    caller = run.tasks.pop(old_tid, None) if old_tid != tid else leader
     task = Task(tid, tid, 0, run.cred_counter & 0xFFFFFFFF)
     task.alone = run.ptrace  # begin_new_exec() of fs/exec.c
     if caller is not None:
         task.cred_gen, task.guessed = caller.cred_gen, caller.guessed
         task.expected, task.program = caller.expected, caller.program
-        if caller is not run.tasks.get(tid) and run.umask_gen:
-            note_umask(run)  # it has another thread's id now, and may have had a umask of its own
         task.traceme = caller.traceme
+    # Another leader was ended without an event, perhaps in umask(2), and may have shared what it changed (CLONE_FS);
+    # the caller has its id now, and may have had a umask of its own.
+    if caller is not leader and (run.umask_gen or (leader is not None and leader.noting)):
+        note_umask(run)
     run.exec_counter += 1
     task.exec_gen = run.exec_counter & 0xFFFFFFFF
     run.tasks[tid] = task
@@ -93,6 +96,8 @@ def forget(run: Run, tid: int) -> None:
         run.early_dead.add(tid)
     if run.umask_gen:
         run.died.add(tid)
+        if len(run.died) > MOST_DIED:
+            note_umask(run)  # so that neither this set nor what workers remember grows without end
     if task is not None and task.noting:
         note_umask(run)  # others may share what it changed (CLONE_FS)
     run.condemned.discard(tid)

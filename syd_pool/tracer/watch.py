@@ -29,7 +29,14 @@ def start_monitor(run: Run) -> None:
     ours, theirs = seqpacket_pair()
     ours.setblocking(False)
     page = Ring(sealed_memfd("syd-monitor", p.MONITOR_SIZE), p.MONITOR_SIZE, False)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(page.fd)
+        page.close()
+        for end in (ours, theirs):
+            end.close()
+        raise
     if pid == 0:
         from monitor.main import run as run_monitor
 
@@ -57,7 +64,15 @@ def reap_monitor(run: Run) -> None:
     run.control.q[c.H_MONITOR] = 0
     run.monitor_pid = 0
     if not (run.ended or run.ghost) and monotonic_ns() - run.monitor_born > YOUNG_NS:
-        start_monitor(run)  # else it dies at birth: check_monitor() tries again, at its own pace
+        _restart_monitor(run)  # else it dies at birth: check_monitor() tries again, at its own pace
+
+
+def _restart_monitor(run: Run) -> None:
+    """As start_monitor(); where there is no process for it now, check_monitor() tries again."""
+    try:
+        start_monitor(run)
+    except OSError as error:
+        run.log("monitor", run.eldest, "cannot be replaced yet", str(error))
 
 
 def check_monitor(run: Run) -> None:
@@ -65,8 +80,8 @@ def check_monitor(run: Run) -> None:
     if run.ghost:
         return
     if not run.monitor_pid:
-        start_monitor(run)
-    if run.monitor_page is None:
+        _restart_monitor(run)
+    if run.monitor_page is None or not run.monitor_pid:
         return
     for worker in list(run.untold):
         new_worker(run, worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from arena import ALL, Arena, Runner, is_real_syd, open_file, switch_on
@@ -55,6 +56,31 @@ def test_a5_exchanged_descriptor(runner: Runner, arena: Arena, seconds: float, h
         killed += outcome.status == 137
     control = runner.native(words)
     assert ("hidden" if how == "move" else "executable") in control.out, "control: natively the exchange is mapped"
+
+
+@pytest.mark.parametrize("name", ["ok\rx y z 0 q", "ok (deleted)"], ids=["line", "deleted"])
+def test_a5_exchanged_for_a_deceptive_name(runner: Runner, arena: Arena, seconds: float, name: str) -> None:
+    """A5: as above, where /proc/TID/maps shows what may not be executed much like what may."""
+    files = [str(arena.box / one) for one in ("ok", name)]
+    for file, text in zip(files, ("GOOD", "BAD!"), strict=True):
+        open_file(Path(file), text.ljust(4096, "."))
+    words = [runner.payload("map_exec"), "swap", *files, str(seconds)]
+    some = [*switch_on(), f"allow/{ALL}+/***", f"deny/exec+{arena.box}/ok?*", "trace/allow_unsafe_exec_memory:1"]
+    for _ in range(3):
+        outcome = runner.boxed(words, some, 30 + 2 * seconds)
+        assert outcome.status in (0, 137), outcome
+        assert "executable" not in outcome.out, outcome
+    assert "executable" in runner.native(words).out, "control: natively the exchange is mapped"
+
+
+def test_a5_a_program_with_a_line_end_in_its_name(runner: Runner, arena: Arena) -> None:
+    """A5: a carriage return in a name neither ends workers nor the program."""
+    for name in ("plain", "tr\rue", "tr\nue"):
+        program = arena.box / name
+        shutil.copy("/bin/true", program)
+        program.chmod(0o755)
+        outcome = runner.boxed([str(program)], [*switch_on(), f"allow/{ALL}+/***"])
+        assert outcome.status == 0 and "worker" not in outcome.err, (name, outcome)
 
 
 def test_a5_library_of_a_program(runner: Runner, arena: Arena) -> None:

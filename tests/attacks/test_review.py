@@ -228,3 +228,14 @@ def test_a_child_that_is_seen_before_its_parents_event() -> None:
     assert tasks.adopt(run, pid, parent).cred_gen == 2
     stranger = tasks.adopt(run, 1)
     assert stranger.cred_gen == 2 and tasks.adopt(run, 1, Task(7, 7)).cred_gen == 0
+
+
+@pytest.mark.parametrize("kind", ["thread", "thread-sigchld", "thread-vfork"])
+def test_a_thread_that_is_announced_as_a_process(runner: Runner, arena: Arena, kind: str) -> None:
+    """A thread made with SIGCHLD or CLONE_VFORK comes as fork or vfork: `kill` still ends the process it is in."""
+    file = arena.box / "deadly"
+    open_file(file, "text\n")
+    command = [runner.payload("review"), kind, str(arena.box), str(file)]
+    outcome = runner.boxed(command, [*LOOK, f"kill/read+{file}"])
+    assert outcome.status == 137 and not outcome.facts, outcome
+    assert runner.boxed(command, LOOK).facts == runner.native(command).facts == {"opened": "0", "alive": "1"}, "control"

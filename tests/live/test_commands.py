@@ -10,9 +10,15 @@ import subprocess
 from collections.abc import Sequence
 from errno import EACCES, EAGAIN, EBADF, EBUSY, EFAULT, EINVAL, ENOENT, ENOSYS, EPERM
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from bench import Bench
+
+from syd_pool.policy import Ruleset
+from syd_pool.tracer import commands, showing
+from syd_pool.tracer.state import Run
 
 STATES = ("off", "exec", "ipc", "drop", "read", "on")
 
@@ -113,7 +119,8 @@ def test_errnos(bench: Bench, speak: Path) -> None:
         "include_profile off": EBUSY, "unshare/user:1": EBUSY, "rlimit/nofile:10": EBUSY, "setenv!A=b": EBUSY,
         "clearenv!": EBUSY, "ipc:@x": EBUSY, "sandbox/lock:on": EBUSY, "trace/allow_unsafe_ptrace:1": EBUSY,
         "default/lock:warn": EBUSY, "setuid+0:65534": EBUSY, "root:/": EBUSY, "load/off": EBUSY,
-        "load": EINVAL, "load/": EINVAL, "load/nosuch": EINVAL, "load/99": EBADF, "load/-1": EBADF, "lock:ipc": EBUSY,
+        "load": EINVAL, "load/": EINVAL, "load/nosuch": EINVAL, "load/99": EBADF, "load/-1": EBADF, "load/--1": EINVAL,
+        "lock:ipc": EBUSY,
         "cmd/exec": ENOENT, "cmd/exec!": EINVAL, "cmd/exec!/nonexistent": ENOENT, "trace/allow_unsafe_xattr:1": 0,
         "allow/read+/a$b": 0, "sandbox/chdir,stat:off": 0, "sandbox/all:on": 0,
     }  # fmt: skip
@@ -252,3 +259,26 @@ def test_log_level_at_run_time(bench: Bench, speak: Path) -> None:
     rules = ["lock:off", f"deny/symlink+{bench.box}/***"]
     outcome, _ = bench.run("nothing", [str(speak), *words], 30, rules=rules)
     assert [name for name in "abc" if f'{bench.box}/{name}"' in outcome.err] == ["a", "c"], outcome.err
+
+
+def test_a_name_that_is_no_utf_8(bench: Bench, speak: Path) -> None:
+    """Bytes that JSON cannot write, in what the start has chosen: the state is shown all the same."""
+    odd = [os.fsdecode(text) for text in (b"ipc:@nowhere\xff", b"allow/lock/read+/\xfe")]
+    for some in (["lock:read"], [*odd, "lock:read"]):
+        command = ["/bin/cat", "/dev/syd"]
+        outcome, _ = bench.run("nothing", command, 30, rules=some)
+        assert outcome.status == 0 and json.loads(outcome.out)["lock"] == "read", outcome
+
+
+def test_a_command_for_which_there_is_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`stat` where fork(2) fails: its asker hears of it, and the run goes on; the control is answered 0."""
+    said: list[int] = []
+    run = cast(Run, SimpleNamespace(config=SimpleNamespace(rules=Ruleset()), log_line=lambda *_: None))
+
+    def refused(*_: object) -> None:
+        raise BlockingIOError(EAGAIN, "no process")
+
+    for how in (refused, lambda *_: None):
+        monkeypatch.setattr(showing, "print_state", how)
+        commands.carry_out(run, "stat", commands.Asker(1, 1, said.append))
+    assert said == [EAGAIN, 0]

@@ -293,3 +293,60 @@ def test_ctl(bench: Bench) -> None:
         assert address in err
     assert ctl()[0] == errno.EINVAL
     assert ctl(address, "a\nb")[0] == errno.EINVAL
+
+
+def test_who_leaves_in_the_middle_costs_nobody_else(bench: Bench) -> None:
+    """Lines that wait when their sender is found to have gone are thrown away, and the next client is served."""
+    with served(bench) as (run, address):
+        serving = run.one("syd_ipc")
+        for _ in range(20):
+            line = Line(address)
+            line.say(b"prompt i\nping\nping\nsandbox/mkdir:off\n")
+            line.socket.close()
+        assert ask(address, "ping")["err"] == 0
+        assert run.one("syd_ipc") == serving
+
+
+@pytest.mark.parametrize("state", ["off", "ipc", "drop", "exec"])
+def test_the_lock_says_what_the_socket_may(bench: Bench, state: str) -> None:
+    """drop: the rules cannot be seen, and only tightened; exec: it is the command that may edit, nobody else."""
+    tighter, looser = "deny/read+/nowhere", "allow/read+/nowhere"
+    eperm = errno.EPERM
+    expected = {"off": [0, 0, 0], "ipc": [0, 0, 0], "drop": [eperm, 0, eperm], "exec": [eperm] * 3}[state]
+    with served(bench, f"lock:{state}") as (_, address):
+        assert [ask(address, words).get("err", 0) for words in ("stat", tighter, looser)] == expected
+        assert ask(address, "ping")["err"] == 0
+
+
+@root_only
+def test_strangers_do_not_keep_others_away(bench: Bench) -> None:
+    """All places taken by another user: ours is served all the same; the control: our own do take the places."""
+    with served(bench) as (_, address):
+        code = (
+            "import os,socket,sys,time; os.setgroups([]); os.setgid(1000); os.setuid(1000);"
+            "a=[socket.socket(socket.AF_UNIX) for _ in range(64)]; [s.connect('\\0'+sys.argv[1][1:]) for s in a];"
+            "print('up', flush=True); time.sleep(60)"
+        )
+        words = ["/usr/bin/python3", "-I", "-S", "-c", code, address]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as strangers:
+            try:
+                assert strangers.stdout is not None and strangers.stdout.readline() == b"up\n"
+                assert silent(address), "nobody is heard"
+            finally:
+                strangers.kill()
+        own = [Line(address) for _ in range(64)]
+        assert wait_until(lambda: not silent(address), 5), "control"
+        for line in own:
+            line.socket.close()
+
+
+def silent(address: str) -> bytes:
+    """What the server says to a ping; nothing where there is no place."""
+    line = Line(address)
+    try:
+        line.say(b"ping\n")
+        return line.rest()
+    except OSError:
+        return b""
+    finally:
+        line.socket.close()

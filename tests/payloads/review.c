@@ -239,6 +239,25 @@ static void chdir_and_exec(void) {
     say("killed", killed);
 }
 
+static int opens(void *unused) {
+    (void)unused;
+    tell("opened", open(file, O_RDONLY));
+    return 0;
+}
+
+/* A thread by clone(2) with other flags beside CLONE_THREAD: SIGCHLD, CLONE_VFORK or none. */
+static void odd_thread(int more) {
+    static char stack[65536] __attribute__((aligned(16)));
+    static int running = 1; /* the kernel clears it when the thread has ended */
+    int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID;
+    if (clone(opens, stack + sizeof stack, flags | more, NULL, NULL, NULL, &running) < 0)
+        die("clone");
+    for (int i = 0; i < 500 && *(volatile int *)&running; i++)
+        usleep(10000);
+    usleep(100000);
+    say("alive", 1);
+}
+
 int main(int argc, char **argv) {
     pthread_t thread;
     if (argc < 3)
@@ -258,6 +277,12 @@ int main(int argc, char **argv) {
         heirs();
     else if (!strcmp(what, "bounding-set"))
         bounding_set(argv);
+    else if (!strcmp(what, "thread"))
+        odd_thread(0);
+    else if (!strcmp(what, "thread-sigchld"))
+        odd_thread(SIGCHLD);
+    else if (!strcmp(what, "thread-vfork"))
+        odd_thread(CLONE_VFORK);
     else if (!strcmp(what, "read"))
         tell("read", open(file, O_RDONLY));
     else if (!strcmp(what, "peer"))

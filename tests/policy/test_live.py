@@ -152,6 +152,25 @@ def test_the_lock_only_closes(now: str, wanted: str) -> None:
         assert rules.lock == now
 
 
+@pytest.mark.parametrize(
+    "line", ["sandbox/read:$X", "sandbox/read:${X}", "default/read:$Y", "trace/allow_unsafe_uring:$Z"]
+)
+def test_drop_looks_at_what_a_variable_says(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """After lock:drop at the start: a value behind a variable is judged as it will be set."""
+    for loose, values in ((True, ("off", "allow", "1")), (False, ("on", "deny", "0"))):
+        for name, value in zip("XYZ", values, strict=True):
+            monkeypatch.setenv(name, value)
+        rules = Ruleset()
+        for first in ("sandbox/read:on", "default/read:deny", "lock:drop"):
+            rules.apply(first)
+        if loose:
+            with pytest.raises(BadRule) as caught:
+                rules.apply(line)
+            assert caught.value.errno == EPERM
+        else:
+            rules.apply(line)
+
+
 def test_drop_holds_for_files_and_options_too() -> None:
     """After lock:drop at the start only what tightens is taken, as from a running sandbox."""
     taken_or_not = {
