@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import gc
 import os
-from errno import EBUSY, ECHILD, EFAULT
+from errno import EACCES, EBUSY, ECHILD, EFAULT
 from time import monotonic
 
 from monitor.config import NPROC_MAX
@@ -28,6 +28,7 @@ from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
 from syd_pool.linux.sockets import datagram_pair
+from syd_pool.policy.actions import ALLOW
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     CHDIR,
@@ -219,6 +220,8 @@ def _on_outcome(this: Run) -> None:
         this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
+    if failed.reason == "exec" and failed.errno == EACCES and not this.config.rules.has_rules(ALLOW, ["exec"]):
+        os.write(2, b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n")
     this.ended = True
 
 

@@ -95,3 +95,13 @@ def test_the_launcher_costs_little() -> None:
     bare = best([str(PYTHON), "-I", "-S", "-c", "0"])
     ours = best([str(SYD), "-V"])
     assert ours - bare < 8, f"{ours:.1f} ms against {bare:.1f}"
+
+
+def test_without_any_rule_the_way_out_is_named() -> None:
+    """Nothing is allowed that no rule allows; who has no rule yet is told how to begin, who has some is not."""
+    run = ROOT / "scripts/run"
+    bare = subprocess.run([run, "true"], capture_output=True, text=True, timeout=60)
+    assert bare.returncode == 13 and "try `-p user'" in bare.stderr, bare
+    other = subprocess.run([run, "-mallow/exec+/nowhere", "true"], capture_output=True, text=True, timeout=60)
+    assert other.returncode == 13 and "try" not in other.stderr.split("{")[0], other
+    assert subprocess.run([run, "-puser", "true"], timeout=60).returncode == 0
