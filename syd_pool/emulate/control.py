@@ -18,6 +18,7 @@ from struct import Struct
 
 from syd_pool.emulate.netaddr import fail
 from syd_pool.emulate.paths import in_proc, pid_in, text_of
+from syd_pool.linux import proc
 from syd_pool.linux.libc import SOL_SOCKET, fstatfs_type
 
 TYPE_CHECKING = False
@@ -84,9 +85,8 @@ def credentials(call: Call) -> Message:
     """What the kernel would say of the caller by itself: its pid and real ids.  Raises OSError; Gone."""
     uid, gid = os.getuid(), os.getgid()
     if call.cred_gen:
-        with open(b"/proc/%d/status" % call.tid, "rb") as file:
-            fields = dict(line.split(b":", 1) for line in file if b":" in line)
-        uid, gid = int(fields[b"Uid"].split()[0]), int(fields[b"Gid"].split()[0])
+        text = proc.status(call.tid)
+        uid, gid = int(proc.field(text, b"Uid:").split()[0]), int(proc.field(text, b"Gid:").split()[0])
     return SOL_SOCKET, SCM_CREDENTIALS, _UCRED.pack(call.tgid, uid, gid)
 
 

@@ -36,6 +36,7 @@ from syd_pool.linux.libc import (
     raw_syscall,
 )
 from syd_pool.linux.numbers import NR
+from syd_pool.linux.proc import mappings
 from syd_pool.policy.actions import DENY, FILTER
 
 TYPE_CHECKING = False
@@ -267,20 +268,11 @@ def verify_exec(call: Call, expected: tuple[Sequence[int], Sequence[Sequence[int
         return False
 
 
-def mapped_files(tid: int | bytes) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
-    """(range, device as "major:minor" in hex, inode, path) of each file mapping; see proc_pid_maps(5)."""
-    name = b"/proc/%b/maps" % tid if isinstance(tid, bytes) else b"/proc/%d/maps" % tid
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(fd, 65536):
-            text += part
-    finally:
-        os.close(fd)
-    for line in text.split(b"\n")[:-1]:  # a name may hold any other line end
-        fields = line.split(None, 5)
-        if fields[4] != b"0":
-            yield fields[0], fields[3], fields[4], fields[5] if len(fields) > 5 else b""
+def mapped_files(who: int | bytes) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+    """(range, device as "major:minor" in hex, inode, path) of each file mapping of a thread, or of b"self"."""
+    for where, _, device, inode, path in mappings(who):
+        if inode != b"0":
+            yield where, device, inode, path
 
 
 def _mapped_is_approved(

@@ -12,6 +12,7 @@ import os
 from errno import EPERM
 
 from syd_pool.emulate.judge import send_signal
+from syd_pool.linux import proc
 from syd_pool.linux.numbers import NAME
 
 TYPE_CHECKING = False
@@ -64,7 +65,7 @@ def _permitted(call: Call, name: str) -> bool:
     kind, count = _IDS[name]
     if not rules.option(_KEEPS[kind]):
         return True  # it has no capability for it: the kernel lets through what needs none
-    own = _ids(call, b"Uid" if kind == "setuid" else b"Gid")
+    own = _ids(call, b"Uid:" if kind == "setuid" else b"Gid:")
     target = rules.transits[kind].get(own[1])
     return all(value in own or value in (target, _UNCHANGED) for value in (a & _UNCHANGED for a in call.args[:count]))
 
@@ -84,11 +85,9 @@ def groups_permitted(rules: Ruleset, groups: Iterable[int]) -> bool:
 
 def _ids(call: Call, field: bytes) -> list[int]:
     """Real, effective, saved and file system id of the caller.  Raises OSError; Gone."""
-    with open(b"/proc/%d/status" % call.tid, "rb") as file:
-        # the first line holds a name that the caller chooses, but no line break
-        fields = dict(line.split(b":", 1) for line in file if b":" in line)
+    text = proc.status(call.tid)
     call.valid()
-    return [int(word) for word in fields[field].split()]
+    return [int(word) for word in proc.field(text, field).split()]
 
 
 def _report(call: Call, name: str, level: bytes) -> None:

@@ -17,6 +17,7 @@ from errno import EACCES, EIO
 
 from syd_pool.emulate.exec import refuse_memfd
 from syd_pool.emulate.paths import text_of
+from syd_pool.linux.proc import mappings
 from syd_pool.policy.actions import WARN
 
 TYPE_CHECKING = False
@@ -81,20 +82,12 @@ def verify_mapping(call: Call) -> bool:
 
 
 def _executable_files(tid: int) -> Iterator[bytes]:
-    """Names of the files that are mapped with PROT_EXEC; see proc_pid_maps(5)."""
-    fd = os.open(b"/proc/%d/maps" % tid, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(fd, 65536):
-            text += part
-    finally:
-        os.close(fd)
-    for line in text.split(b"\n")[:-1]:  # a name may hold any other line end; this one is written \\012
-        fields = line.split(None, 5)
-        if fields[1][2:3] == b"x" and fields[4] != b"0" and len(fields) > 5:
-            path = fields[5].replace(b"\\012", b"\n")
+    """Names of the files that are mapped with PROT_EXEC."""
+    for _, permissions, _, inode, shown in mappings(tid):
+        if permissions[2:3] == b"x" and inode != b"0" and shown:
+            path = shown.replace(b"\\012", b"\n")
             if path[:1] == b"/" and not (path.startswith(_MEMORY) and path.endswith(_DELETED)):
-                yield _without_deleted(path, int(fields[4]))
+                yield _without_deleted(path, int(inode))
 
 
 def _without_deleted(path: bytes, inode: int) -> bytes:

@@ -10,8 +10,6 @@ or its life, and no call (I2).
 
 from __future__ import annotations
 
-from errno import EPERM
-
 from syd_pool.emulate import tree
 
 TYPE_CHECKING = False
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
 PRIO_PROCESS, PRIO_PGRP = 0, 1
 IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP = 1, 2
+_CTX, _OTHERS = b"priority", b"%d is not the command's alone"  # of the log line
 
 
 def by_pid(call: Call) -> int | None:
@@ -48,11 +47,7 @@ def ioprio_set(call: Call) -> int | None:
 
 
 def _process(call: Call, tid: int) -> int | None:
-    if tid > 0 and not tree.belongs(call, tid):
-        return _refuse(call, tid)
-    call.valid()
-    call.resume()
-    return None
+    return tree.own_only(call, tid, _CTX, _OTHERS)
 
 
 def _many(call: Call, process: int, group: int) -> int | None:
@@ -60,22 +55,12 @@ def _many(call: Call, process: int, group: int) -> int | None:
     if which == process:
         return _process(call, who)
     if which != group:  # a user: us too
-        return _refuse(call, who)
+        return tree.refuse(call, _CTX, _OTHERS % who)
     everybody = tree.everybody()
     if not who and call.tgid in everybody:
         who = everybody[call.tgid].group
     if not {pid for pid, one in everybody.items() if one.group == who} <= tree.members(call, everybody):
-        return _refuse(call, who)
+        return tree.refuse(call, _CTX, _OTHERS % who)
     call.valid()
     call.resume()
     return None
-
-
-def _refuse(call: Call, who: int) -> int:
-    call.log(
-        [
-            ("level", b"warn"), ("ctx", b"priority"), ("msg", b"%d is not the command's alone" % who),
-            ("pid", call.tid), ("tgid", call.tgid),
-        ]
-    )  # fmt: skip
-    return -EPERM

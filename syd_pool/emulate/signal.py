@@ -26,6 +26,7 @@ from struct import Struct
 
 from syd_pool.emulate import tree
 from syd_pool.linux.libc import pidfd_open, pidfd_send_signal
+from syd_pool.linux.proc import field, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SIGKILL, SIGCONT, SIGSTOP = 9, 18, 19
 _NSIG = 64
+_CTX, _OUTSIDE = b"signal", b"process %d is outside of the sandbox"  # of the log line
 _INT_MIN = -0x80000000
 _SI_QUEUE = -1
 _INFO = Struct("iiiiiI")  # signo, errno, code, padding, pid, uid of siginfo_t
@@ -79,7 +81,7 @@ def pidfd_open_(call: Call) -> int | None:
     """pidfd_open(pid, flags): our own processes do not exist."""
     pid = call.fd(0)
     if pid > 0:
-        tgid = int(tree.field(tree.status(pid), b"Tgid:"))
+        tgid = int(field(tree.status(pid), b"Tgid:"))
         call.valid()
         if tgid in call.own_pids:
             return -ESRCH
@@ -88,22 +90,7 @@ def pidfd_open_(call: Call) -> int | None:
 
 
 def _one(call: Call, tid: int) -> int | None:
-    """Let the kernel signal a thread, or its group, of the command's tree; numbers below 1 it refuses itself."""
-    if tid > 0 and not tree.belongs(call, tid):
-        return _refuse(call, tid)
-    call.valid()
-    call.resume()
-    return None
-
-
-def _refuse(call: Call, pid: int) -> int:
-    call.log(
-        [
-            ("level", b"warn"), ("ctx", b"signal"), ("msg", b"process %d is outside of the sandbox" % pid),
-            ("pid", call.tid), ("tgid", call.tgid),
-        ]
-    )  # fmt: skip
-    return -EPERM
+    return tree.own_only(call, tid, _CTX, _OUTSIDE)
 
 
 def _pid_of(own: int) -> int:
@@ -111,14 +98,10 @@ def _pid_of(own: int) -> int:
 
     A directory of /proc, which the kernel takes too, is not: nothing keeps one of ours from being put in its place.
     """
-    fd = os.open(b"/proc/self/fdinfo/%d" % own, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 4096)
-    finally:
-        os.close(fd)
+    text = whole(b"/proc/self/fdinfo/%d" % own)
     if b"\nPid:" not in text:
         raise OSError(EBADF, os.strerror(EBADF))
-    pid = int(tree.field(text, b"Pid:"))
+    pid = int(field(text, b"Pid:"))
     if pid <= 0:
         raise tree.no_process(pid)
     return pid
@@ -137,7 +120,7 @@ def _group(call: Call, group: int, number: int) -> int | None:
         return -ESRCH
     inside = wanted & tree.members(call, processes)
     if not inside:
-        return _refuse(call, -group)
+        return tree.refuse(call, _CTX, _OUTSIDE % -group)
     if inside == wanted:
         call.resume()
         return None
@@ -175,7 +158,7 @@ def _send_all(call: Call, number: int, wanted: Callable[[tree.Kin], bool], calle
 
 
 def _info(call: Call, number: int) -> bytes:
-    uid = int(tree.field(tree.status(call.tid), b"Uid:").split()[0])
+    uid = int(field(tree.status(call.tid), b"Uid:").split()[0])
     return _INFO.pack(number, 0, _SI_QUEUE, 0, call.tgid, uid).ljust(_INFO_SIZE, b"\0")
 
 
@@ -202,9 +185,9 @@ def _send(call: Call, pid: int, number: int, info: bytes) -> int:
 def _may_signal(call: Call, pid: int, number: int) -> bool:
     """kill_ok_by_cred() and check_kill_permission() of kernel/signal.c, about the caller and not about us."""
     caller, target = tree.status(call.tid), tree.status(pid)
-    real, effective, *_ = tree.field(caller, b"Uid:").split()
-    its_real, _, its_saved, _ = tree.field(target, b"Uid:").split()
-    if {real, effective} & {its_real, its_saved} or int(tree.field(caller, b"CapEff:"), 16) & _CAP_KILL:
+    real, effective, *_ = field(caller, b"Uid:").split()
+    its_real, _, its_saved, _ = field(target, b"Uid:").split()
+    if {real, effective} & {its_real, its_saved} or int(field(caller, b"CapEff:"), 16) & _CAP_KILL:
         return True
     if number != SIGCONT:
         return pid == call.tgid

@@ -14,6 +14,7 @@ from errno import EACCES
 from stat import S_ISFIFO, S_ISREG
 
 from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, raw_openat2, syscall
+from syd_pool.linux.proc import whole
 
 _STICKY, _WORLD, _GROUP = 0o1000, 0o002, 0o020
 
@@ -21,13 +22,9 @@ _STICKY, _WORLD, _GROUP = 0o1000, 0o002, 0o020
 def setting(name: str) -> int:
     """The value of fs.protected_NAME; 0 where the kernel has none."""
     try:
-        fd = os.open(f"/proc/sys/fs/protected_{name}", os.O_RDONLY | os.O_CLOEXEC)
+        return int(whole(f"/proc/sys/fs/protected_{name}"))
     except OSError:
         return 0
-    try:
-        return int(os.read(fd, 16))
-    finally:
-        os.close(fd)
 
 
 def file_user() -> int:

@@ -16,7 +16,10 @@ acts on it holds a pidfd, or says in the table why it need not.
 from __future__ import annotations
 
 import os
-from errno import ESRCH
+from errno import EPERM, ESRCH
+
+from syd_pool.linux import proc
+from syd_pool.linux.proc import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,24 +47,9 @@ def no_process(pid: int) -> OSError:
 def status(tid: int) -> bytes:
     """proc_pid_status(5) of a thread.  Raises OSError ESRCH when there is none."""
     try:
-        fd = os.open(b"/proc/%d/status" % tid, os.O_RDONLY | os.O_CLOEXEC)
+        return proc.status(tid)
     except OSError:
         raise no_process(tid) from None
-    try:
-        text = b""
-        while part := os.read(fd, 65536):  # 65,536 groups are possible
-            text += part
-        return text
-    except OSError:
-        raise no_process(tid) from None
-    finally:
-        os.close(fd)
-
-
-def field(text: bytes, name: bytes) -> bytes:
-    """One field of proc_pid_status(5), by its name with the colon; the first line cannot imitate another."""
-    at = text.index(b"\n" + name) + len(name) + 1
-    return text[at : text.index(b"\n", at)].strip()
 
 
 def _above(tid: int) -> tuple[int, int]:
@@ -91,6 +79,24 @@ def belongs(call: Call, tid: int) -> bool:
 def _is_first(pid: int, tracer: int, eldest: int) -> bool:
     """Is this child of the tracer the command's?  Raises OSError ESRCH."""
     return pid == eldest or int(field(status(pid), b"TracerPid:")) == tracer
+
+
+def own_only(call: Call, tid: int, ctx: bytes, what: bytes) -> int | None:
+    """Let the kernel do it to a thread of the command's tree, EPERM for others; numbers below 1 it judges itself.
+
+    ctx, what: of the log line, `what` with a place for the number.  Raises OSError ESRCH; Gone.
+    """
+    if tid > 0 and not belongs(call, tid):
+        return refuse(call, ctx, what % tid)
+    call.valid()
+    call.resume()
+    return None
+
+
+def refuse(call: Call, ctx: bytes, what: bytes) -> int:
+    """EPERM, and a log line that says why."""
+    call.log([("level", b"warn"), ("ctx", ctx), ("msg", what), ("pid", call.tid), ("tgid", call.tgid)])
+    return -EPERM
 
 
 def kin(pid: int) -> Kin | None:

@@ -457,6 +457,15 @@ def pidfd_open_task(tid: int, tgid: int) -> int:
     return pidfd_open(tgid)
 
 
+def descriptor_of(tid: int, tgid: int, fd: int) -> int:
+    """A duplicate of what thread `tid` of group `tgid` holds as `fd`.  Raises OSError."""
+    pidfd = pidfd_open_task(tid, tgid)
+    try:
+        return pidfd_getfd(pidfd, fd)
+    finally:
+        os.close(pidfd)
+
+
 def pidfd_send_signal(pidfd: int, sig: int, info: int = 0) -> None:
     """pidfd_send_signal(2); info: address of a siginfo_t, or 0.  Raises OSError."""
     syscall("pidfd_send_signal", pidfd, sig, info)

@@ -11,7 +11,7 @@ import os
 from _socket import AF_INET, AF_INET6, AF_UNIX, inet_pton, socket
 
 from syd_pool.emulate import netaddr
-from syd_pool.linux.libc import pidfd_getfd, pidfd_open_task
+from syd_pool.linux.libc import descriptor_of
 from syd_pool.policy import live
 
 TYPE_CHECKING = False
@@ -43,11 +43,7 @@ def note(run: Run, tid: int, tgid: int, fd: int, path: bytes) -> None:
 
 def _address(tid: int, tgid: int, fd: int, path: bytes) -> bytes:
     """The text that the rules judge when somebody connects; b"" for what has none.  Raises OSError."""
-    pidfd = pidfd_open_task(tid, tgid)
-    try:
-        own = pidfd_getfd(pidfd, fd)
-    finally:
-        os.close(pidfd)
+    own = descriptor_of(tid, tgid, fd)
     try:
         held = socket(fileno=own)
     except OSError:

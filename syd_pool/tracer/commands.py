@@ -15,6 +15,7 @@ import os
 from errno import EACCES, EBADF, EBUSY, EINVAL, EIO, ENOENT, EPERM
 from time import monotonic
 
+from syd_pool.emulate.paths import MAGIC, is_magic
 from syd_pool.linux import notify
 from syd_pool.linux.notify import Gone
 from syd_pool.linux.numbers import NR
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from syd_pool.tracer.state import Run
 
 EXIT_PANIC = 127  # syd(2), panic
-MAGIC = b"/dev/syd"
 
 # Where the path is, for every call that may carry a command
 STATS = {NR["stat"]: 0, NR["lstat"]: 0, NR["newfstatat"]: 1, NR["statx"]: 1}
@@ -86,7 +86,7 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
         else:
             _show(run, listener, notification)
         return
-    if not path.startswith(MAGIC) or path[8:9] not in (b"", b"/") or not lock.may_edit(state, eldest):
+    if not is_magic(path) or not lock.may_edit(state, eldest):
         answer_error(run, listener, notification, ENOENT)
         return
 
@@ -98,7 +98,7 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
             answer_value(run, listener, notification, 0)
 
     run.serving.add(notification)  # in nobody's ring any more, and perhaps answered much later
-    carry_out(run, path[9:].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer))
+    carry_out(run, path[len(MAGIC) + 1 :].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer))
 
 
 def _is_thread_of(tid: int, tgid: int) -> bool:

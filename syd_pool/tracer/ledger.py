@@ -34,6 +34,12 @@ def slot_of(worker: Worker, index: int) -> tuple[int, int, int, int, int, int, i
     return kind, run_id, deaths, notification, tid, nr, tgid
 
 
+def args_of(worker: Worker, index: int) -> tuple[int, ...]:
+    """The six arguments of the call in a slot."""
+    args: tuple[int, ...] = notify.NOTIF.unpack_from(worker.request.b, HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF)[6:]
+    return args
+
+
 def is_notification(worker: Worker, index: int) -> bool:
     """Is slot `index` a call received from a listener (and not a judgement for a stop)?"""
     return slot_of(worker, index)[0] == NOTIFY

@@ -6,7 +6,7 @@ import os
 from errno import EBADF, EBADFD, EFBIG
 from stat import S_ISREG
 
-from syd_pool.linux.libc import pidfd_getfd, pidfd_open_task
+from syd_pool.linux.libc import descriptor_of
 from syd_pool.policy.parse import bad
 
 LARGEST = 1 << 20  # bytes: the tracer reads it between two calls
@@ -21,11 +21,7 @@ def text_of(tid: int, tgid: int, fd: int) -> bytes:
     if fd < 0:
         raise bad(line, "no such descriptor", errno=EBADF)
     try:
-        pidfd = pidfd_open_task(tid, tgid)
-        try:
-            own = pidfd_getfd(pidfd, fd)
-        finally:
-            os.close(pidfd)
+        own = descriptor_of(tid, tgid, fd)
     except OSError as error:
         raise bad(line, "no such descriptor", errno=error.errno or EBADF) from None
     try:

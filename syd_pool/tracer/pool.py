@@ -42,8 +42,6 @@ from syd_pool.shm.ring import (
     Q_READ,
     Q_SKIP,
     Q_STOP,
-    S_NOTIF,
-    SLOT_SIZE,
     SLOTS,
     W_ANSWERED,
     W_COMPLETED,
@@ -56,7 +54,7 @@ from syd_pool.shm.ring import (
 )
 from syd_pool.tracer import bound, commands, events, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
-from syd_pool.tracer.ledger import balance, is_notification, listener_of, slot_of, valid, waiting_for
+from syd_pool.tracer.ledger import args_of, balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
 from syd_pool.tracer.tasks import adopt, note_identity
 from syd_pool.worker.main import Birth
@@ -369,10 +367,8 @@ def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[in
     _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
     if nr not in commands.CALLS:
         raise Lie(f"takes system call {nr} for a command")
-    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
-    args = notify.NOTIF.unpack_from(worker.request.b, at)[6:]
     _settle(worker, index)
-    commands.serve(run, listener_of(run, run_id), notification, tid, tgid, nr, args)
+    commands.serve(run, listener_of(run, run_id), notification, tid, tgid, nr, args_of(worker, index))
 
 
 def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -398,9 +394,7 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
     if nr != _BIND or not path or not run.config.rules.option("trace/allow_safe_bind"):
         raise Lie(f"has system call {nr} answered as bind")
-    at = HEADER + index % SLOTS * SLOT_SIZE + S_NOTIF
-    fd = notify.NOTIF.unpack_from(worker.request.b, at)[6] & 0xFFFFFFFF
-    bound.note(run, tid, tgid, fd, path)
+    bound.note(run, tid, tgid, args_of(worker, index)[0] & 0xFFFFFFFF, path)
     _settle(worker, index)
     answer_value(run, listener_of(run, run_id), notification, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from syd_pool.linux import proc
 from syd_pool.shm.ring import UMASK_SHIFT, UMASK_UNKNOWN
 from syd_pool.tracer.state import Run, Task
 
@@ -24,12 +25,9 @@ def tgid_of(tid: int) -> int:
     except OSError:  # EINVAL or ENOENT, by kernel, for a thread
         pass
     try:
-        with open(f"/proc/{tid}/status", "rb") as status:
-            text = status.read()
+        return int(proc.field(proc.status(tid), b"Tgid:"))
     except OSError:
         return tid
-    at = text.index(b"\nTgid:\t") + 7
-    return int(text[at : text.index(b"\n", at)])
 
 
 def adopt(run: Run, tid: int, parent: Task | None = None) -> Task:

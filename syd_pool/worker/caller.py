@@ -27,6 +27,7 @@ from syd_pool.linux.notify import (
     SECCOMP_IOCTL_NOTIF_SEND,
     Gone,
 )
+from syd_pool.linux.proc import field
 from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigmask
 from syd_pool.linux.sockets import receive_fd, send_fd
 from syd_pool.shm.logline import encode
@@ -175,18 +176,14 @@ class Caller(Call):
         return self.umask()
 
     def _read_umask(self) -> int:
-        """From the beginning of proc_pid_status(5) of the caller.
-
-        Its first line is the name the caller gave itself: look behind a line end only.
-        """
+        """From the beginning of proc_pid_status(5) of the caller: one read of a part of it."""
         fd = os.open(b"/proc/%d/status" % self.tid, os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(fd, 512)
         finally:
             os.close(fd)
         self.valid()
-        at = text.index(b"\nUmask:\t") + 8
-        return int(text[at : text.index(b"\n", at)], 8)
+        return int(field(text, b"Umask:"), 8)
 
     def own_fd(self, fd: int) -> int:
         if fd < 0:

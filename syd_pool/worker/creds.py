@@ -8,10 +8,9 @@ Sources: credentials(7), setfsuid(2), capabilities(7) "Effect of user ID changes
 
 from __future__ import annotations
 
-import os
 from ctypes import addressof, create_string_buffer
 
-from syd_pool.linux import caps
+from syd_pool.linux import caps, proc
 from syd_pool.linux.libc import syscall
 
 # Capabilities that only let us look at the caller (its memory, cwd, descriptors) and act on a verdict:
@@ -26,34 +25,22 @@ def of_task(tid: int, real: bool) -> Identity:
 
     Raises OSError when the task is gone.
     """
-    fields = _status(tid)
+    text = proc.status(tid)
     column = 0 if real else 3
-    uid = int(fields[b"Uid"].split()[column])
-    gid = int(fields[b"Gid"].split()[column])
-    groups = tuple(int(g) for g in fields[b"Groups"].split())
+    uid = int(proc.field(text, b"Uid:").split()[column])
+    gid = int(proc.field(text, b"Gid:").split()[column])
+    groups = tuple(int(g) for g in proc.field(text, b"Groups:").split())
     if real:  # access(2): the permitted set for root, nothing for anybody else
-        effective = int(fields[b"CapPrm"], 16) if uid == 0 else 0
+        effective = int(proc.field(text, b"CapPrm:"), 16) if uid == 0 else 0
     else:
-        effective = int(fields[b"CapEff"], 16)
+        effective = int(proc.field(text, b"CapEff:"), 16)
     return uid, gid, groups, effective
 
 
 def effective_of(tid: int) -> tuple[int, int]:
     """(euid, egid) of a task.  Raises OSError when it is gone."""
-    fields = _status(tid)
-    return int(fields[b"Uid"].split()[1]), int(fields[b"Gid"].split()[1])
-
-
-def _status(tid: int) -> dict[bytes, bytes]:
-    """proc_pid_status(5); the first line, whose text the task chooses, cannot hide a later one."""
-    fd = os.open(b"/proc/%d/status" % tid, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(fd, 65536):  # 65,536 groups are possible
-            text += part
-    finally:
-        os.close(fd)
-    return dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    text = proc.status(tid)
+    return int(proc.field(text, b"Uid:").split()[1]), int(proc.field(text, b"Gid:").split()[1])
 
 
 def put_on_effective(uid: int, gid: int, permitted: int) -> None:
@@ -61,10 +48,10 @@ def put_on_effective(uid: int, gid: int, permitted: int) -> None:
 
     Before put_on(), which sets the rest: the kernel takes the file system ids and the capabilities along.
     """
-    set_effective(permitted, permitted)
+    caps.put_on(permitted, permitted)
     syscall("setresgid", -1, gid, -1)
     syscall("setresuid", -1, uid, -1)
-    set_effective(permitted, permitted)
+    caps.put_on(permitted, permitted)
 
 
 def put_on(identity: Identity, permitted: int) -> None:
@@ -73,7 +60,7 @@ def put_on(identity: Identity, permitted: int) -> None:
     _setgroups(groups)
     _must("setfsgid", gid)
     _must("setfsuid", uid)
-    set_effective((effective & permitted) | (_KEPT & permitted), permitted)
+    caps.put_on((effective & permitted) | (_KEPT & permitted), permitted)
 
 
 def _setgroups(groups: tuple[int, ...]) -> None:
@@ -87,13 +74,3 @@ def _must(name: str, value: int) -> None:
     syscall(name, value)
     if syscall(name, -1) != value:
         raise OSError(1, f"{name}({value}) was refused")
-
-
-def capabilities() -> tuple[int, int]:
-    """(effective, permitted) capability sets of this thread, capget(2)."""
-    return caps.current()
-
-
-def set_effective(effective: int, permitted: int) -> None:
-    """capset(2): change the effective set, keep the permitted one.  Raises OSError."""
-    caps.put_on(effective, permitted)

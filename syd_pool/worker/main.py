@@ -348,7 +348,7 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     if not groups_permitted(caller.rules, identity[2]):
         send_signal(caller, SIGKILL)  # the list of setgroups(2) was another one when the kernel read it
         raise OSError(EACCES, "groups")
-    ours, permitted = creds.capabilities()
+    ours, permitted = caps.current()
     own = os.geteuid(), os.getegid(), tuple(os.getgroups()), ours
     parent = os.getppid()
     try:
@@ -359,7 +359,7 @@ def _as_caller(caller: Caller, handler: Callable[[Caller], Answer]) -> Answer:
     finally:
         if shown:
             creds.put_on_effective(own[0], own[1], permitted)
-        creds.set_effective(ours, permitted)
+        caps.put_on(ours, permitted)
         creds.put_on(own, permitted)
         die_with_parent(parent)  # a change of ids takes that back (prctl(2), PR_SET_PDEATHSIG)
 

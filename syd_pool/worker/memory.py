@@ -17,7 +17,7 @@ import os
 from ctypes import addressof, create_string_buffer, memmove, string_at
 from errno import EFAULT, ENAMETOOLONG, ENOENT, ENOSYS, EPERM, ESRCH
 
-from syd_pool.linux import libc
+from syd_pool.linux import libc, proc
 from syd_pool.linux.notify import Gone
 
 TYPE_CHECKING = False
@@ -98,25 +98,26 @@ def _read_write_only(call: Call, address: int, buffer: int, size: int, errno: in
     end = _end_of_write_only(call, address)
     if end <= address:
         _unreadable(EFAULT)
-    fd = os.open(b"/proc/%d/mem" % call.tid, os.O_RDONLY | os.O_CLOEXEC)
+    return _peek(call.tid, address, buffer, min(size, end - address)) or _unreadable(EFAULT)
+
+
+def _peek(tid: int, address: int, buffer: int, size: int) -> int:
+    """Read by /proc/TID/mem, whatever the protection: how many bytes.  Raises OSError."""
+    fd = os.open(b"/proc/%d/mem" % tid, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = os.pread(fd, min(size, end - address), address)
+        data = os.pread(fd, size, address)
     finally:
         os.close(fd)
-    if not data:
-        _unreadable(EFAULT)
     memmove(buffer, data, len(data))
     return len(data)
 
 
 def _end_of_write_only(call: Call, address: int) -> int:
-    """The end of the mapping at `address` if it may be written and not read, else 0 (proc_pid_maps(5))."""
-    with open(b"/proc/%d/maps" % call.tid, "rb") as maps:
-        for line in maps:
-            span, permissions = line.split(b" ", 2)[:2]
-            first, last = (int(part, 16) for part in span.split(b"-"))
-            if first <= address < last:
-                return last if permissions[:2] == b"-w" else 0
+    """The end of the mapping at `address` if it may be written and not read, else 0."""
+    for where, permissions, *_ in proc.mappings(call.tid):
+        first, last = proc.span(where)
+        if first <= address < last:
+            return last if permissions[:2] == b"-w" else 0
     return 0
 
 
@@ -136,17 +137,9 @@ def _mem_readv(pid: int, address: int, buffer: int, size: int) -> int:
     """As libc.raw_vm_readv, by /proc/TID/mem."""
     try:
         size = min(size, _permitted(pid, address, b"r") - address)
-        if size <= 0:
-            return -EFAULT
-        fd = os.open(b"/proc/%d/mem" % pid, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.pread(fd, size, address)
-        finally:
-            os.close(fd)
+        return _peek(pid, address, buffer, size) if size > 0 else -EFAULT
     except OSError as error:
         return -(ESRCH if error.errno == ENOENT else error.errno or EFAULT)
-    memmove(buffer, data, len(data))
-    return len(data)
 
 
 def _mem_writev(pid: int, address: int, buffer: int, size: int) -> int:
@@ -166,15 +159,13 @@ def _mem_writev(pid: int, address: int, buffer: int, size: int) -> int:
 
 def _permitted(tid: int, address: int, permission: bytes) -> int:
     """Where the mappings from `address` on that have `permission` without a gap end; 0: it has none."""
-    with open(b"/proc/%d/maps" % tid, "rb") as maps:
-        end = 0
-        for line in maps:
-            span, permissions = line.split(b" ", 2)[:2]
-            first, last = (int(part, 16) for part in span.split(b"-"))
-            if permission not in permissions or (end and first != end):
-                if end:
-                    break
-                continue
-            if end or first <= address < last:
-                end = last
+    end = 0
+    for where, permissions, *_ in proc.mappings(tid):
+        first, last = proc.span(where)
+        if permission not in permissions or (end and first != end):
+            if end:
+                break
+            continue
+        if end or first <= address < last:
+            end = last
     return end
