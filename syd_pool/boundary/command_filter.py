@@ -12,12 +12,14 @@ kernel keeps a bitmap of those (kernel/seccomp.c, seccomp_cache_check_allow).
 
 from __future__ import annotations
 
+import os
 from errno import ENOSYS
 
 from syd_pool.boundary import guards
 from syd_pool.boundary.filter import ALLOW, NOTIFY, bits_clear, bits_set, errno_action, int_is, long_is, trace_action
 from syd_pool.emulate import table
 from syd_pool.linux.numbers import NR
+from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +31,15 @@ if TYPE_CHECKING:
 UNKNOWN = errno_action(ENOSYS)
 
 # A row of the table that is about some arguments only, any of these; the rest of the call is as without the row.
+_EXECUTABLE = (bits_set(2, 4), bits_clear(3, 0x20))  # PROT_EXEC, MAP_ANONYMOUS
+_SHARED = (bits_set(3, 1), bits_clear(3, 0x20))  # MAP_SHARED, or MAP_SHARED_VALIDATE; MAP_ANONYMOUS
+# <linux/falloc.h>: FS_IOC_RESVSP, _UNRESVSP, both with 64, _ZERO_RANGE; F2FS_IOC_MOVE_RANGE
+_ALLOCATING = (0x40305828, 0x40305829, 0x4030582A, 0x4030582B, 0x40305839, 0xC020F509)
 ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
-    "mmap": ((bits_set(2, 4), bits_clear(3, 0x20)),),  # PROT_EXEC, MAP_ANONYMOUS
+    "mmap": (_EXECUTABLE, _SHARED),
+    "fcntl": ((int_is(1, 4), bits_clear(2, os.O_APPEND)),),  # F_SETFL
+    "pwritev2": ((bits_set(5, 0x20),),),  # RWF_NOAPPEND
+    "ioctl": tuple((int_is(1, request),) for request in _ALLOCATING),
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
 }
@@ -97,7 +106,7 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
         if answer is None or (answer == UNKNOWN and name in outright):
             main.append((NR[name], action, ()))
         elif name in ONLY_WHEN:
-            main += [(NR[name], answer, conditions) for conditions in ONLY_WHEN[name]]
+            main += [(NR[name], answer, conditions) for conditions in _only_when(rules, name)]
             main.append((NR[name], action, ()))
         elif name in EXCEPT_WHEN:
             main += [(NR[name], action, conditions) for conditions in EXCEPT_WHEN[name]]
@@ -105,6 +114,14 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
         else:
             main.append((NR[name], answer, ()))
     return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))
+
+
+def _only_when(rules: Ruleset, name: str) -> tuple[tuple[Condition, ...], ...]:
+    """ONLY_WHEN of one call, without what the rules of this run can never be about."""
+    if name != "mmap" or is_open(rules.lock):
+        return ONLY_WHEN[name]
+    executable = (_EXECUTABLE,) if "exec" in rules.enabled else ()
+    return (*executable, _SHARED) if rules.appends else executable
 
 
 def _covers(rule: Rule, answers: dict[str, int]) -> bool:

@@ -7,7 +7,7 @@ from errno import EINVAL
 from stat import S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.held import forced_mode, judge_object, judged_fd, own_path
+from syd_pool.emulate.held import forced_mode, judge_change, judged_fd, own_path
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchmodat, raw_fchmodat2
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ def _forced(call: Call, fd: int, mode: int) -> int:
 def _judged(call: Call, dirfd: int, address: int, how: int) -> int:
     """The object, judged, with the effect announced."""
     found = call.find(call, dirfd, call.string(address), how)
-    judge_object(call, found.path, "chmod")
+    judge_change(call, found.path, "chmod")
     call.valid()
     call.begin_effect()
     return found.fd

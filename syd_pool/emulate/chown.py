@@ -8,7 +8,7 @@ from __future__ import annotations
 from errno import EINVAL
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.held import judge_object, judged_fd
+from syd_pool.emulate.held import judge_change, judged_fd
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchownat
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ def _chown(call: Call, dirfd: int, first: int, how: int) -> int:
     """first: the argument that is the path; owner and group follow it."""
     owner, group = call.int(first + 1), call.int(first + 2)
     found = call.find(call, dirfd, call.string(call.args[first]), how)
-    judge_object(call, found.path, *_categories(owner, group))
+    judge_change(call, found.path, *_categories(owner, group))
     call.valid()
     call.begin_effect()
     return raw_fchownat(found.fd, b"", owner, group, AT_EMPTY_PATH)

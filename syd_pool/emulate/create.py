@@ -10,6 +10,7 @@ import os
 
 from syd_pool.emulate.held import forced_mode
 from syd_pool.emulate.judge import act
+from syd_pool.emulate.kept import check_open, is_kept
 from syd_pool.linux.libc import AT_FDCWD, O_LARGEFILE, RESOLVE_NO_SYMLINKS, fstatfs_type, raw_openat2
 
 TYPE_CHECKING = False
@@ -22,8 +23,8 @@ _ASKED = (("create", "read"), ("create", "write"), ("create", "read", "write"), 
 _CREAT, _EXCL, _NOCTTY = os.O_CREAT, os.O_EXCL, os.O_NOCTTY
 
 
-def create(call: Call, at: Found, flags: int, mode: int) -> int | None:
-    """Make the file that entry() did not find.  -EEXIST: it is there by now."""
+def judge_new(call: Call, at: Found, flags: int) -> None:
+    """May the file that entry() did not find be made?  Raises OSError when the rules refuse."""
     verdicts = call.rules.verdicts
     path = at.path
     for category in _ASKED[flags & _ACCMODE]:
@@ -31,6 +32,12 @@ def create(call: Call, at: Found, flags: int, mode: int) -> int | None:
             call.judge(category, path)
     if "fs" in call.rules.enabled:
         judge_filesystem(call, at.parent, path)
+    if call.rules.kept:
+        check_open(call, path, flags)
+
+
+def create(call: Call, at: Found, flags: int, mode: int) -> int | None:
+    """Make the file that judge_new() allows.  -EEXIST: it is there by now."""
     return _make(call, at.parent, at.name, _new(flags), mode)
 
 
@@ -38,7 +45,7 @@ def may_create_at_once(call: Call, path: bytes, flags: int) -> bool:
     """Is there nothing in the rules that could refuse to make the plain `path`?"""
     rules = call.rules
     verdicts = rules.verdicts
-    if verdicts["stat"][path] or "fs" in rules.enabled:
+    if verdicts["stat"][path] or "fs" in rules.enabled or (rules.kept and is_kept(call, path)):
         return False
     for category in _ASKED[flags & _ACCMODE]:
         if verdicts[category][path]:

@@ -12,6 +12,7 @@ from fcntl import F_GETFL, fcntl
 from stat import S_ISLNK
 
 from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.kept import protect
 from syd_pool.emulate.paths import shown, text_of
 from syd_pool.linux.libc import O_PATH
 
@@ -24,6 +25,13 @@ def forced_mode(call: Call, mode: int) -> int:
     """The mode of a regular file, without what trace/force_umask takes from it."""
     mask = call.rules.option("trace/force_umask")
     return mode & ~mask if isinstance(mask, int) and mask >= 0 else mode
+
+
+def judge_change(call: Call, path: bytes, *categories: str) -> None:
+    """As judge_object(), for what changes it: not if it is masked or append-only.  Raises OSError."""
+    judge_object(call, path, *categories)
+    if call.rules.kept:
+        protect(call, path)
 
 
 def judge_object(call: Call, path: bytes, *categories: str) -> None:
@@ -52,10 +60,11 @@ def opened_fd(call: Call, fd: int) -> int:
     return own
 
 
-def judged_fd(call: Call, fd: int, *categories: str) -> int:
+def judged_fd(call: Call, fd: int, *categories: str, changes: bool = True) -> int:
     """As opened_fd(), judged by the path of what is open: to have opened it for reading is no leave to change it.
 
     What has no name (a pipe, a memfd, a file that was removed) is nothing that a rule could be about.
+    changes: the call changes the object, which must be neither masked nor append-only
     """
     own = opened_fd(call, fd)
     if os.fstat(own).st_nlink:
@@ -63,6 +72,8 @@ def judged_fd(call: Call, fd: int, *categories: str) -> int:
         for category in categories if text[:1] == b"/" else ():
             if call.rules.verdicts[category][text]:
                 call.judge(category, text)
+        if changes and call.rules.kept:
+            protect(call, text)
     return own
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from errno import EINVAL
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, UNOPENED
+from syd_pool.emulate.kept import protect
 from syd_pool.emulate.names import may_make, spot
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, raw_linkat
 
@@ -41,6 +42,8 @@ def _link(call: Call, olddir: int, old_address: int, newdir: int, new_address: i
         return refused
     if verdicts["rename"][source.path]:
         call.judge("rename", source.path)
+    if call.rules.kept:
+        protect(call, source.path)
     parent, name = spot(at, new)
     call.valid()
     call.begin_effect()

@@ -1,4 +1,6 @@
-"""mmap(2) of a file with PROT_EXEC, which is what dlopen(3) and every dynamic loader do: category `exec` on the file.
+"""mmap(2) of a file: with PROT_EXEC, which is what dlopen(3) and every dynamic loader do, category `exec` on the
+file; with MAP_SHARED of an append-only file (kept.py) that is open for writing, EPERM: through memory it could be
+overwritten, and mprotect(2) asks nobody.
 
 The filter stops only these calls.  Under ptrace a worker judges the file behind the descriptor while the caller
 waits, the kernel maps, and a worker looks at /proc/TID/maps while the caller waits again: whatever descriptor
@@ -13,11 +15,13 @@ that is not this category's business (syd(2), trace/allow_unsafe_exec_memory).
 from __future__ import annotations
 
 import os
-from errno import EACCES, EIO
+from errno import EACCES, EBADF, EIO
+from fcntl import F_GETFL, fcntl
 
 from syd_pool.emulate.exec import refuse_memfd
-from syd_pool.emulate.paths import text_of
-from syd_pool.linux.proc import mappings
+from syd_pool.emulate.kept import protect_growth
+from syd_pool.emulate.paths import shown, text_of
+from syd_pool.linux.proc import mappings, whole
 from syd_pool.policy.actions import WARN
 
 TYPE_CHECKING = False
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from syd_pool.emulate.call import Call
 
+PROT_EXEC, MAP_SHARED = 4, 1
 _DELETED = b" (deleted)"
 # Memory that only looks like a file: System V segments, MAP_SHARED|MAP_ANONYMOUS, memfd_create(2)
 _MEMORY = (b"/SYSV", b"/dev/zero (deleted)", b"/memfd:")
@@ -43,6 +48,12 @@ def mmap(call: Call) -> int | None:
 
 def judge_mapping(call: Call) -> int:
     """May the caller map this file to execute it?  0 or the errno of the refusal.  Raises Gone."""
+    if call.rules.appended is not None and call.int(3) & MAP_SHARED:
+        errno = _judge_shared(call)
+        if errno:
+            return errno
+    if not call.int(2) & PROT_EXEC:
+        return 0
     try:
         path = _name(call, call.fd(4))
     except OSError:
@@ -56,6 +67,17 @@ def judge_mapping(call: Call) -> int:
             call.judge("exec", path)
     except OSError as error:
         return error.errno or EIO
+    return 0
+
+
+def _judge_shared(call: Call) -> int:
+    """May the caller share this file with its memory?  0 or the errno of the refusal.  Raises Gone."""
+    try:
+        own = call.own_fd(call.fd(4))
+        if fcntl(own, F_GETFL) & os.O_ACCMODE:
+            protect_growth(call, shown(text_of(own), call.tgid))
+    except OSError as error:
+        return error.errno or EIO if error.errno != EBADF else 0  # the kernel will say it
     return 0
 
 
@@ -75,6 +97,8 @@ def verify_mapping(call: Call) -> bool:
     """
     verdicts = call.rules.verdicts["exec"]
     try:
+        if call.rules.appended is not None and not _grows_only(call):
+            return False
         return all(verdicts[path] <= WARN for path in _executable_files(call.tid))
     except OSError as error:
         # a caller whose maps cannot be seen is not let go on; one that is dying is killed once more
@@ -83,11 +107,28 @@ def verify_mapping(call: Call) -> bool:
 
 def _executable_files(tid: int) -> Iterator[bytes]:
     """Names of the files that are mapped with PROT_EXEC."""
-    for _, permissions, _, inode, shown in mappings(tid):
-        if permissions[2:3] == b"x" and inode != b"0" and shown:
-            path = shown.replace(b"\\012", b"\n")
+    for _, permissions, _, inode, name in mappings(tid):
+        if permissions[2:3] == b"x" and inode != b"0" and name:
+            path = name.replace(b"\\012", b"\n")
             if path[:1] == b"/" and not (path.startswith(_MEMORY) and path.endswith(_DELETED)):
                 yield _without_deleted(path, int(inode))
+
+
+def _grows_only(call: Call) -> bool:
+    """Is no append-only file shared with memory that may be written, whatever it is now?  proc_pid_smaps(5)."""
+    appended = call.rules.appended
+    if appended is None:
+        return True
+    path = b""
+    for line in whole(b"/proc/%d/smaps" % call.tid).split(b"\n"):
+        if line.startswith(b"VmFlags:"):
+            flags = line.split()
+            if path and b"sh" in flags and b"mw" in flags and appended[shown(path, call.tgid)] >= 0:
+                return False
+        elif not line.partition(b" ")[0].endswith(b":"):  # the head of a mapping
+            fields = line.split(None, 5)
+            path = fields[5].replace(b"\\012", b"\n") if len(fields) > 5 and fields[5][:1] == b"/" else b""
+    return True
 
 
 def _without_deleted(path: bytes, inode: int) -> bytes:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from errno import EEXIST, ENOENT
 
+from syd_pool.emulate.kept import is_kept, protect
 from syd_pool.emulate.paths import HOW_LINK
 from syd_pool.linux.libc import raw_openat2_how
 
@@ -34,6 +35,10 @@ def may_make(call: Call, at: Found, category: str) -> int:
         if exists(call, at):
             return -EEXIST
         call.judge(category, path)
+    if call.rules.kept and category == "create" and is_kept(call, path):  # a link or a node, not by open(2)
+        if exists(call, at):
+            return -EEXIST
+        protect(call, path)
     return 0
 
 
@@ -47,6 +52,10 @@ def may_remove(call: Call, at: Found, category: str) -> int:
         if not exists(call, at):
             return -ENOENT
         call.judge(category, path)
+    if call.rules.kept and is_kept(call, path) and category == "delete":
+        if not exists(call, at):
+            return -ENOENT
+        protect(call, path)
     return 0
 
 

@@ -25,8 +25,16 @@ from fcntl import F_SETFL, fcntl
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
-from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
+from syd_pool.emulate.create import (
+    create,
+    create_at_once,
+    create_nameless,
+    judge_filesystem,
+    judge_new,
+    may_create_at_once,
+)
 from syd_pool.emulate.devices import TTY, is_quick, open_tty
+from syd_pool.emulate.kept import check_open, check_target, target_of
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
@@ -169,6 +177,11 @@ def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, 
             return -EISDIR
         if found.fd >= 0:
             return _existing(call, found.fd, found.path, flags, mode)
+        judge_new(call, found, flags)
+        if call.rules.kept:
+            target = target_of(call, found.path, 0)
+            if target >= 0:
+                return _give_target(call, target, found.path, flags, mode)
         result = create(call, found, flags, mode)
         if result != -EEXIST or flags & O_EXCL:
             return result
@@ -195,6 +208,25 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
     _judge(call, path, kind, flags)
     if "fs" in call.rules.enabled:
         judge_filesystem(call, held, path)
+    if call.rules.kept:
+        target = target_of(call, path, kind)
+        if target >= 0:
+            return _give_target(call, target, path, flags, mode)
+        check_open(call, path, flags)
+    return _give(call, held, status, flags, mode)
+
+
+def _give_target(call: Call, target: int, path: bytes, flags: int, mode: int) -> int | None:
+    """Answer with what the masked `path` is shown as."""
+    status = os.fstat(target)
+    check_target(call, path, status.st_mode, flags)
+    flags &= ~(O_CREAT | O_EXCL | O_NOFOLLOW)
+    return _wrong_kind(status.st_mode, flags) or _give(call, target, status, flags, mode)
+
+
+def _give(call: Call, held: int, status: os.stat_result, flags: int, mode: int) -> int | None:
+    """Open for real what is held, and answer with it."""
+    kind = status.st_mode
     if flags & O_TMPFILE_BIT:
         return create_nameless(call, held, flags, mode)
     how = flags & ~_NOT_REOPENED | O_NOCTTY | O_CLOEXEC

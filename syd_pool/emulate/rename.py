@@ -14,6 +14,7 @@ from __future__ import annotations
 from errno import EEXIST, EINVAL, ENOENT
 
 from syd_pool.emulate.call import AT_FDCWD
+from syd_pool.emulate.kept import protect, protect_name
 from syd_pool.emulate.names import spot
 from syd_pool.linux.libc import raw_renameat2
 from syd_pool.policy.actions import WARN
@@ -63,7 +64,7 @@ def _rename(call: Call, olddir: int, old_address: int, newdir: int, new_address:
     dest = call.entry(call, newdir, new, 0)
     if verdicts["stat"][dest.path]:
         call.judge("stat", dest.path)
-    refused = _judge(call, source, dest, flags)
+    refused = _judge(call, source, dest, flags) or (_protected(call, source, dest, flags) if call.rules.kept else 0)
     if refused:
         return refused
     before, old_name = spot(source, old)
@@ -76,6 +77,22 @@ def _rename(call: Call, olddir: int, old_address: int, newdir: int, new_address:
     if result == -EEXIST and spare and not flags & RENAME_NOREPLACE:
         call.judge("delete", dest.path)
     return result
+
+
+def _protected(call: Call, source: Found, dest: Found, flags: int) -> int:
+    """0, or -errno as in _judge(), where masked and append-only names are involved.  Raises OSError EPERM."""
+    if not source.name or not dest.name:
+        return 0
+    if source.fd < 0:
+        return -ENOENT
+    if flags & RENAME_NOREPLACE and dest.fd >= 0:
+        return -EEXIST
+    protect_name(call, source.path)
+    if flags & RENAME_EXCHANGE:
+        protect_name(call, dest.path)
+    else:
+        protect(call, dest.path)
+    return 0
 
 
 def _judge(call: Call, source: Found, dest: Found, flags: int) -> int:

@@ -12,6 +12,7 @@ from ctypes import addressof, create_string_buffer
 from errno import EBADF, EFAULT, EINVAL, ENOENT
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.kept import shown_instead
 from syd_pool.emulate.magic import STAT, STATX, command
 from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, is_magic, plain
 from syd_pool.emulate.quick import quick
@@ -70,10 +71,13 @@ def statx(call: Call) -> int:
     if call.magic and is_magic(path):
         command(call, call.args[4], STATX)
     found = call.find(call, call.fd(0), path, find_flags(flags))
+    fd = found.fd
     if path or call.fd(0) == AT_FDCWD:
         _judge(call, found.path)
+        if call.rules.kept:
+            fd = shown_instead(call, found.path, fd)
     how = flags & (AT_STATX_SYNC_TYPE | AT_NO_AUTOMOUNT) | AT_EMPTY_PATH
-    result = raw_statx(found.fd, b"", how, mask, _status)
+    result = raw_statx(fd, b"", how, mask, _status)
     if result < 0:
         return result
     call.valid()
@@ -118,14 +122,14 @@ def _stat(call: Call, dirfd: int, path: bytes, buffer: int, flags: int) -> int:
     if plain[path]:
         fd = quick(call, path, HOW_FOLLOW if flags & FOLLOW else HOW_LINK)
         if fd >= 0:
-            return _answer(call, fd, buffer)
+            return _answer(call, shown_instead(call, path, fd) if call.rules.kept else fd, buffer)
         if fd == -ENOENT:
             return fd
     elif call.magic and is_magic(path):
         command(call, buffer, STAT)
     found = call.find(call, dirfd, path, flags)
     _judge(call, found.path)
-    return _answer(call, found.fd, buffer)
+    return _answer(call, shown_instead(call, found.path, found.fd) if call.rules.kept else found.fd, buffer)
 
 
 def _answer(call: Call, fd: int, buffer: int) -> int:

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 NOTIFY, TRACE, NOTE, UNBUILT = "notify", "trace", "note", "unbuilt"
 
 _STAT = ("stat", "walk")
+_KEPT = ("mask", "append")  # no categories but lists: there is an element, or one may come
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
 _EXEC = ("exec", "walk", "stat")
 _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "elf_static", "script"))
-_LINKS = ("rename", "create", "delete", "walk", "stat")
-_OWNER = ("chown", "chgrp", "walk", "stat")
-_NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat")
+_LINKS = ("rename", "create", "delete", "walk", "stat", *_KEPT)
+_OWNER = ("chown", "chgrp", "walk", "stat", *_KEPT)
+_NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat", *_KEPT)
 # What an option keeps a capability for is done by workers, which have it; the command has not
 _WITH = {
     "bind": ("trace/allow_unsafe_bind",),
@@ -51,15 +52,17 @@ LIFTED = {
     **dict.fromkeys(("migrate_pages", "move_pages"), "trace/allow_unsafe_mbind"),
     "perf_event_open": "trace/allow_unsafe_perf",
 }
-_GET, _SET = ("read", "walk", "stat"), ("chattr", "walk", "stat")  # extended attributes
+_GET, _SET = ("read", "walk", "stat"), ("chattr", "walk", "stat", *_KEPT)  # extended attributes
+
+_MAPPED = "of a file with PROT_EXEC, or with MAP_SHARED for append; without ptrace: judged and continued, racy"
 
 Row = tuple[str, str, tuple[str, ...], str, str]
 
 ROWS: tuple[Row, ...] = (
-    ("stat", NOTIFY, _STAT, "stat:stat", ""),
-    ("lstat", NOTIFY, _STAT, "stat:lstat", ""),
-    ("newfstatat", NOTIFY, _STAT, "stat:newfstatat", ""),
-    ("statx", NOTIFY, _STAT, "stat:statx", ""),
+    ("stat", NOTIFY, (*_STAT, "mask"), "stat:stat", ""),
+    ("lstat", NOTIFY, (*_STAT, "mask"), "stat:lstat", ""),
+    ("newfstatat", NOTIFY, (*_STAT, "mask"), "stat:newfstatat", ""),
+    ("statx", NOTIFY, (*_STAT, "mask"), "stat:statx", ""),
     ("access", NOTIFY, _STAT, "access:access", ""),
     ("faccessat", NOTIFY, _STAT, "access:faccessat", ""),
     ("faccessat2", NOTIFY, _STAT, "access:faccessat2", ""),
@@ -73,8 +76,8 @@ ROWS: tuple[Row, ...] = (
     ("mkdir", NOTIFY, ("mkdir", "walk", "stat"), "mkdir:mkdir", ""),
     ("mkdirat", NOTIFY, ("mkdir", "walk", "stat"), "mkdir:mkdirat", ""),
     ("rmdir", NOTIFY, ("rmdir", "walk", "stat"), "unlink:rmdir", ""),
-    ("unlink", NOTIFY, ("delete", "walk", "stat"), "unlink:unlink", ""),
-    ("unlinkat", NOTIFY, ("delete", "rmdir", "walk", "stat"), "unlink:unlinkat", ""),
+    ("unlink", NOTIFY, ("delete", "walk", "stat", *_KEPT), "unlink:unlink", ""),
+    ("unlinkat", NOTIFY, ("delete", "rmdir", "walk", "stat", *_KEPT), "unlink:unlinkat", ""),
     ("rename", NOTIFY, _LINKS, "rename:rename", ""),
     ("renameat", NOTIFY, _LINKS, "rename:renameat", ""),
     ("renameat2", NOTIFY, _LINKS, "rename:renameat2", ""),
@@ -82,18 +85,18 @@ ROWS: tuple[Row, ...] = (
     ("linkat", NOTIFY, _LINKS, "link:linkat", ""),
     ("symlink", NOTIFY, ("symlink", "walk", "stat"), "symlink:symlink", ""),
     ("symlinkat", NOTIFY, ("symlink", "walk", "stat"), "symlink:symlinkat", ""),
-    ("truncate", NOTIFY, ("truncate", "walk", "stat"), "truncate:truncate", ""),
+    ("truncate", NOTIFY, ("truncate", "walk", "stat", *_KEPT), "truncate:truncate", ""),
     ("statfs", NOTIFY, _STAT, "statfs:statfs", ""),
-    ("chmod", NOTIFY, ("chmod", "walk", "stat"), "chmod:chmod", ""),
-    ("fchmodat", NOTIFY, ("chmod", "walk", "stat"), "chmod:fchmodat", ""),
-    ("fchmodat2", NOTIFY, ("chmod", "walk", "stat"), "chmod:fchmodat2", ""),
+    ("chmod", NOTIFY, ("chmod", "walk", "stat", *_KEPT), "chmod:chmod", ""),
+    ("fchmodat", NOTIFY, ("chmod", "walk", "stat", *_KEPT), "chmod:fchmodat", ""),
+    ("fchmodat2", NOTIFY, ("chmod", "walk", "stat", *_KEPT), "chmod:fchmodat2", ""),
     ("chown", NOTIFY, _OWNER, "chown:chown", ""),
     ("lchown", NOTIFY, _OWNER, "chown:lchown", ""),
     ("fchownat", NOTIFY, _OWNER, "chown:fchownat", ""),
-    ("utime", NOTIFY, ("utime", "walk", "stat"), "utime:utime", ""),
-    ("utimes", NOTIFY, ("utime", "walk", "stat"), "utime:utimes", ""),
-    ("futimesat", NOTIFY, ("utime", "walk", "stat"), "utime:futimesat", ""),
-    ("utimensat", NOTIFY, ("utime", "walk", "stat"), "utime:utimensat", ""),
+    ("utime", NOTIFY, ("utime", "walk", "stat", *_KEPT), "utime:utime", ""),
+    ("utimes", NOTIFY, ("utime", "walk", "stat", *_KEPT), "utime:utimes", ""),
+    ("futimesat", NOTIFY, ("utime", "walk", "stat", *_KEPT), "utime:futimesat", ""),
+    ("utimensat", NOTIFY, ("utime", "walk", "stat", *_KEPT), "utime:utimensat", ""),
     ("mknod", NOTIFY, _NODES, "mknod:mknod", ""),
     ("mknodat", NOTIFY, _NODES, "mknod:mknodat", ""),
     ("getxattr", NOTIFY, _GET, "xattr:getxattr", ""),
@@ -105,14 +108,14 @@ ROWS: tuple[Row, ...] = (
     ("removexattr", NOTIFY, _SET, "xattr:removexattr", ""),
     ("lremovexattr", NOTIFY, _SET, "xattr:lremovexattr", ""),
     # on a descriptor: how it was opened says nothing about these
-    ("fchmod", NOTIFY, ("chmod",), "chmod:fchmod", ""),
-    ("fchown", NOTIFY, ("chown", "chgrp"), "chown:fchown", ""),
-    ("ftruncate", NOTIFY, ("truncate",), "truncate:ftruncate", ""),
-    ("fallocate", NOTIFY, ("truncate",), "truncate:fallocate", ""),
+    ("fchmod", NOTIFY, ("chmod", *_KEPT), "chmod:fchmod", ""),
+    ("fchown", NOTIFY, ("chown", "chgrp", *_KEPT), "chown:fchown", ""),
+    ("ftruncate", NOTIFY, ("truncate", *_KEPT), "truncate:ftruncate", ""),
+    ("fallocate", NOTIFY, ("truncate", *_KEPT), "truncate:fallocate", ""),
     ("fgetxattr", NOTIFY, ("read",), "xattr:fgetxattr", ""),
     ("flistxattr", NOTIFY, ("read",), "xattr:flistxattr", ""),
-    ("fsetxattr", NOTIFY, ("chattr",), "xattr:fsetxattr", ""),
-    ("fremovexattr", NOTIFY, ("chattr",), "xattr:fremovexattr", ""),
+    ("fsetxattr", NOTIFY, ("chattr", *_KEPT), "xattr:fsetxattr", ""),
+    ("fremovexattr", NOTIFY, ("chattr", *_KEPT), "xattr:fremovexattr", ""),
     ("inotify_add_watch", NOTIFY, ("notify", "walk", "stat"), "inotify:inotify_add_watch", ""),
     ("chroot", NOTIFY, ("chroot",), "chroot:chroot", "never performed; afterwards every judged path is refused"),
     ("execve", TRACE, _EXEC, "exec:execve", "without ptrace: judged and continued, racy"),
@@ -120,7 +123,13 @@ ROWS: tuple[Row, ...] = (
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
     ("umask", NOTE, (), "", "nothing is judged; workers create under the caller's umask, which they remember"),
-    ("mmap", TRACE, ("exec",), "mapping:mmap", "PROT_EXEC of a file only; without ptrace: judged and continued, racy"),
+    ("mmap", TRACE, ("exec", "append"), "mapping:mmap", _MAPPED),
+    # what undoes O_APPEND
+    ("fcntl", NOTIFY, ("append",), "fcntl:setfl", "F_SETFL without O_APPEND only"),
+    ("pwritev2", NOTIFY, ("append",), "kept:without_append", "RWF_NOAPPEND only: refused"),
+    ("io_setup", NOTIFY, ("append",), "kept:without_append", "refused: its requests may carry RWF_NOAPPEND"),
+    ("io_submit", NOTIFY, ("append",), "kept:without_append", "refused: its requests may carry RWF_NOAPPEND"),
+    ("ioctl", NOTIFY, ("append",), "kept:without_append", "fallocate(2) by another name only: refused"),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
     ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
     ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),
@@ -146,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     ("setxattrat", UNBUILT, _SET, "", "programs fall back to the older calls"),
     ("removexattrat", UNBUILT, _SET, "", "programs fall back to the older calls"),
     ("file_getattr", UNBUILT, ("read", "stat"), "", ""),
-    ("file_setattr", UNBUILT, ("chattr",), "", ""),
+    ("file_setattr", UNBUILT, ("chattr", *_KEPT), "", ""),
     ("fanotify_mark", UNBUILT, ("notify",), "", ""),
     ("acct", UNBUILT, ("write",), "", ""),
     ("getdents", UNBUILT, ("stat",), "", "old struct; nothing built this century uses it"),
@@ -175,6 +184,9 @@ CONTINUE: dict[str, str] = {
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
+    **dict.fromkeys(
+        ("fcntl", "pwritev2", "io_setup", "io_submit", "ioctl"), "while nothing is append-only: nothing is judged"
+    ),
     "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
 
@@ -204,7 +216,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     identity: the command may change its identity (it starts with a capability), so set-id calls are noted.
     scoped: Landlock keeps signals inside the sandbox (linux/landlock.py signal_scope), so they are native.
     """
-    enabled = rules.enabled
+    enabled = rules.enabled | {name for name, what in (("mask", rules.masks), ("append", rules.appends)) if what}
     live = is_open(rules.lock)  # any category may be switched on later
     mask = rules.option("trace/force_umask")
     masked = isinstance(mask, int) and not isinstance(mask, bool) and mask >= 0

@@ -10,6 +10,7 @@ from stat import S_ISREG
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
 from syd_pool.emulate.held import judged_fd
 from syd_pool.emulate.judge import send_signal
+from syd_pool.emulate.kept import protect
 from syd_pool.linux.libc import raise_errno, raw_fallocate, raw_truncate
 
 TYPE_CHECKING = False
@@ -32,6 +33,8 @@ def truncate(call: Call) -> int:
         call.judge("stat", path)
     if verdicts["truncate"][path]:
         call.judge("truncate", path)
+    if call.rules.kept:
+        protect(call, path)
     own = b"/proc/self/fd/%d" % found.fd  # the object that was judged, whatever its name is now
     if length > os.fstat(found.fd).st_size and length > _largest_file(call) and _writable(own):
         send_signal(call, SIGXFSZ)

@@ -12,7 +12,7 @@ from errno import EINVAL
 from struct import Struct
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
-from syd_pool.emulate.held import judge_object, opened_fd
+from syd_pool.emulate.held import judge_change, opened_fd
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_utimensat
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def _touch(call: Call, dirfd: int, address: int, times: int, flags: int) -> int:
             return -EINVAL
         how = (0 if flags & AT_SYMLINK_NOFOLLOW else FOLLOW) | (EMPTY if flags & AT_EMPTY_PATH else 0)
         found = call.find(call, dirfd, call.string(address), how)
-    judge_object(call, found.path, "utime")
+    judge_change(call, found.path, "utime")
     call.valid()
     call.begin_effect()
     return raw_utimensat(found.fd, b"", times, AT_EMPTY_PATH)

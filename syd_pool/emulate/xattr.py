@@ -11,7 +11,7 @@ from ctypes import addressof, create_string_buffer
 from errno import E2BIG, EINVAL, ENAMETOOLONG, ERANGE
 
 from syd_pool.emulate.call import FOLLOW
-from syd_pool.emulate.held import judge_object, judged_fd, own_path, reach
+from syd_pool.emulate.held import judge_change, judge_object, judged_fd, own_path, reach
 from syd_pool.linux.libc import raw_getxattr, raw_listxattr, raw_removexattr, raw_setxattr
 
 TYPE_CHECKING = False
@@ -91,9 +91,9 @@ def fremovexattr(call: Call) -> int:
 def _judged(call: Call, follow: int | None, category: str) -> tuple[bytes, bool]:
     """(path of ours, is it a link) of the first argument: a path, or without `follow` a descriptor."""
     if follow is None:
-        return own_path(judged_fd(call, call.fd(0), category)), False
+        return own_path(judged_fd(call, call.fd(0), category, changes=category == "chattr")), False
     text, path, link = reach(call, call.string(call.args[0]), follow)
-    judge_object(call, text, category)
+    (judge_change if category == "chattr" else judge_object)(call, text, category)
     return path, link
 
 

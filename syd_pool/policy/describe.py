@@ -42,6 +42,8 @@ def state(rules: Ruleset) -> dict[str, object]:
     found["glob_rules"] = [
         _rule(action, name, pattern.decode("utf-8", "backslashreplace")) for name, action, pattern in rules.path_rules()
     ]
+    found["mask_rules"] = [[_text(part) or None for part in mask] for mask in reversed(rules.masks)]
+    found["append_rules"] = [_text(pattern) for pattern in reversed(rules.appends)]
     found["lock_rules"] = [[_printable(one) for one in pair] for pair in rules.landlock]
     return found
 
@@ -51,6 +53,10 @@ def _printable(value: object) -> object:
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
 
 
 def _rule(action: int, category: str, pattern: str) -> dict[str, str]:

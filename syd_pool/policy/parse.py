@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
 
-from syd_pool.policy import categories, options, values
+from syd_pool.policy import categories, keep, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME
 from syd_pool.policy.errors import BadRule
 from syd_pool.policy.lock import CLOSED, DROP, NAMES, ON, may_follow
@@ -63,6 +63,8 @@ LISTS = {
     "deny/net/accept+": (options.NO, "accepted connections are not judged yet"),
     "allow/net/link+": (options.PARTLY, "netlink families are not judged, so all are allowed"),
     "deny/net/link+": (options.NO, "netlink families are not judged yet"),
+    "mask+": (options.YES, ""),
+    "append+": (options.YES, ""),
     "passenv+": (options.YES, ""),
     "setenv!": (options.YES, ""),
     "unsetenv!": (options.YES, ""),
@@ -371,6 +373,32 @@ def _unbuilt_list(rules: Ruleset, line: str, name: str, operator: str, text: str
         raise bad(line, "an element is missing")
 
 
+# --- mask and append -----------------------------------------------------------------------------
+
+
+def _mask(rules: Ruleset, line: str, operator: str, text: str) -> None:
+    """mask+PATTERN[:TARGET[:DIRECTORY]], mask-PATTERN, mask^"""
+    text = _expand(rules, text)
+    if operator not in "+-^" or not operator or bool(text) == (operator == "^"):
+        raise bad(line, "write mask+PATTERN[:TARGET[:DIRECTORY]], mask-PATTERN or mask^")
+    if operator == "^":
+        rules.masks.clear()
+    elif operator == "+":
+        rules.masks.append(_read(line, keep.read_mask, text))
+    else:
+        pattern = _read(line, keep.read_mask, text)[0]
+        _edit(rules.masks, [mask for mask in rules.masks if mask[0] == pattern][-1:], "-")
+    rules.refresh("mask")
+
+
+def _append(rules: Ruleset, line: str, operator: str, text: str) -> None:
+    """append+PATTERN, append-PATTERN, append^PATTERN"""
+    if operator not in "+-^" or not operator:
+        raise bad(line, "write append+PATTERN, append-PATTERN or append^PATTERN")
+    _edit(rules.appends, [_read(line, keep.read_append, _expand(rules, text))], operator)
+    rules.refresh("append")
+
+
 # --- options -------------------------------------------------------------------------------------
 
 
@@ -545,4 +573,6 @@ _COMMANDS: dict[str, Callable[[Ruleset, str, str, str], None]] = {
     "setuid": _transit,
     "setgid": _transit,
     "cmd/exec": _command,
+    "mask": _mask,
+    "append": _append,
 }

@@ -20,6 +20,8 @@ class Rules:
         self.options = set(options)
         self.enabled = set(enabled)
         self.lock = "unset"
+        self.masks = ["/"] if "mask" in enabled else []
+        self.appends = ["/"] if "append" in enabled else []
 
     def option(self, name: str) -> bool:
         return name in self.options

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from syd_pool.policy import Ruleset, actions
-from syd_pool.policy.rules import LONGEST_KEPT, MOST_DECISIONS
+from syd_pool.policy.matching import LONGEST_KEPT, MOST_DECISIONS
 
 REPOSITORY = Path(__file__).parents[2]
 SLOW = "re enum typing dataclasses pathlib json logging inspect subprocess argparse ctypes functools collections"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from syd_pool.policy.matching import PathRules
 from syd_pool.policy.patterns import Wild
-from syd_pool.policy.rules import PathRules
 
 TABLE = [
     # literal: exact, nothing below, backslash is a byte
