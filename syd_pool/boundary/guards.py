@@ -214,15 +214,15 @@ UNSCOPED: tuple[Guard, ...] = (
 # Passes natively unless a guard's condition or a row of the table says otherwise.
 NATIVE: dict[str, str] = {
     "descriptors": (
-        "read write close pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek dup "
-        "dup2 dup3 fcntl close_range flock fsync fdatasync sync_file_range "
-        "fadvise64 readahead sendfile splice tee copy_file_range pipe pipe2 ioctl fstat fstatfs"
+        "read write close pread64 pwrite64 readv writev preadv pwritev preadv2 lseek dup "
+        "dup2 dup3 close_range flock fsync fdatasync sync_file_range "
+        "fadvise64 readahead sendfile splice tee copy_file_range pipe pipe2 fstat fstatfs"
     ),
     "waiting": (
         "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait "
         "epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime "
-        "timerfd_gettime inotify_init inotify_init1 inotify_rm_watch io_setup "
-        "io_destroy io_getevents io_pgetevents io_submit io_cancel"
+        "timerfd_gettime inotify_init inotify_init1 inotify_rm_watch "
+        "io_destroy io_getevents io_pgetevents io_cancel"
     ),
     "memory": (
         "munmap mprotect mremap msync madvise brk mlock mlock2 mlockall munlock munlockall "

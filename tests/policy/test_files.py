@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syd_pool.policy import Ruleset
+from syd_pool.policy import Ruleset, files
 from syd_pool.policy.errors import BadRule
 from syd_pool.policy.files import left_out
 
@@ -151,12 +151,14 @@ def test_only_profiles_may_leave_lines_out(folder: Path) -> None:
         assert refused(write(folder / "x.syd-3", line + "\n")).errno == EINVAL
 
 
-def test_what_a_profile_leaves_out_is_told() -> None:
-    """The lines that are not in force, with their place and the reason."""
+def test_what_a_profile_leaves_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that are not in force, with their place and the reason, also of a profile within."""
+    texts = {"hide": "include_profile quiet\nsandbox/walk:on\n", "quiet": "if_built crypt+/x\nif_built lock:off\n"}
+    monkeypatch.setattr(files, "text_of", texts.__getitem__)
     rules = Ruleset()
-    missing = dict(left_out(rules, "user"))
-    assert "linux.syd-3:" in " ".join(missing) and all(missing.values())
-    assert "walk" in rules.enabled
+    missing = dict(left_out(rules, "hide"))
+    assert list(missing) == ["quiet.syd-3:1: crypt+/x"] and all(missing.values())
+    assert "walk" in rules.enabled and rules.lock == "off"
 
 
 def test_a_profile_may_be_locked_out() -> None:
