@@ -13,12 +13,15 @@ kernel keeps a bitmap of those (kernel/seccomp.c, seccomp_cache_check_allow).
 from __future__ import annotations
 
 import os
-from errno import ENOSYS
+from errno import EACCES, ENOSYS
 
 from syd_pool.boundary import guards
 from syd_pool.boundary.filter import ALLOW, NOTIFY, bits_clear, bits_set, errno_action, int_is, long_is, trace_action
+from syd_pool.boundary.request_filter import MOST
 from syd_pool.emulate import table
+from syd_pool.emulate.ioctl import ALLOCATING
 from syd_pool.linux.numbers import NR
+from syd_pool.policy import actions
 from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
@@ -29,17 +32,15 @@ if TYPE_CHECKING:
     from syd_pool.policy import Ruleset
 
 UNKNOWN = errno_action(ENOSYS)
+REFUSED = errno_action(EACCES)
 
 # A row of the table that is about some arguments only, any of these; the rest of the call is as without the row.
 _EXECUTABLE = (bits_set(2, 4), bits_clear(3, 0x20))  # PROT_EXEC, MAP_ANONYMOUS
 _SHARED = (bits_set(3, 1), bits_clear(3, 0x20))  # MAP_SHARED, or MAP_SHARED_VALIDATE; MAP_ANONYMOUS
-# <linux/falloc.h>: FS_IOC_RESVSP, _UNRESVSP, both with 64, _ZERO_RANGE; F2FS_IOC_MOVE_RANGE
-_ALLOCATING = (0x40305828, 0x40305829, 0x4030582A, 0x4030582B, 0x40305839, 0xC020F509)
 ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "mmap": (_EXECUTABLE, _SHARED),
     "fcntl": ((int_is(1, 4), bits_clear(2, os.O_APPEND)),),  # F_SETFL
     "pwritev2": ((bits_set(5, 0x20),),),  # RWF_NOAPPEND
-    "ioctl": tuple((int_is(1, request),) for request in _ALLOCATING),
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
 }
@@ -57,13 +58,18 @@ EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
 
 
 class CommandFilters:
-    """Rules of both filters, not compiled yet.  `traced` says whether any answer is TRACE."""
+    """Rules of both filters, not compiled yet.
 
-    __slots__ = ("main", "parent", "traced")
+    traced    whether any answer is TRACE
+    requests  what is decided of ioctl(2) in front of main, number -> action (request_filter.py)
+    """
 
-    def __init__(self, parent: list[Rule], main: list[Rule], traced: bool):
+    __slots__ = ("main", "parent", "requests", "traced")
+
+    def __init__(self, parent: list[Rule], main: list[Rule], traced: bool, requests: dict[int, int] | None = None):
         self.parent = parent
         self.main = main
+        self.requests = requests or {}
         self.traced = traced
 
 
@@ -95,6 +101,11 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
     """
     conditional, outright = guards.rules_of(rules.option, scoped)
     answers = _answers(table.in_force(rules, identity, scoped), ptrace)
+    requests, judged = _requests(rules)
+    if judged:
+        answers["ioctl"] = NOTIFY
+    else:
+        answers.pop("ioctl", None)
     native = dict.fromkeys(guards.native_names(), ALLOW)
     native.update(dict.fromkeys((row[0] for row in table.ROWS), ALLOW))
     native.update(dict.fromkeys((name for g in guards.GUARDS for name in g.names), ALLOW))
@@ -113,7 +124,28 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
             main.append((NR[name], answer, ()))
         else:
             main.append((NR[name], answer, ()))
-    return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))
+    traced = any(action & 0xFFFF0000 == trace_action() for action in answers.values())
+    return CommandFilters(parent, main, traced, requests)
+
+
+def _requests(rules: Ruleset) -> tuple[dict[int, int], bool]:
+    """(what the filter decides of ioctl(2), is every other request judged by a worker?)
+
+    Nothing while the rules may change: the filter cannot.
+    """
+    if is_open(rules.lock):
+        return {}, True
+    verdicts = rules.requested
+    on = "ioctl" in rules.enabled
+    by_default = ALLOW if not on or verdicts.default == actions.ALLOW else NOTIFY
+    refused = NOTIFY if on else REFUSED  # with a line in the log
+    decided = {number: ALLOW if action == actions.ALLOW else refused for number, action in verdicts.items()}
+    found = {number: action for number, action in decided.items() if action != by_default}
+    if rules.appends:
+        found |= {number: NOTIFY for number in ALLOCATING if found.get(number, ALLOW) == ALLOW}
+    if len(found) > MOST:  # the filter decides some, all of them are in the rules
+        return dict(list(found.items())[-MOST:]), True
+    return found, by_default == NOTIFY
 
 
 def _only_when(rules: Ruleset, name: str) -> tuple[tuple[Condition, ...], ...]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 
-from syd_pool.boundary.command_filter import UNKNOWN, command_filters
-from syd_pool.boundary.filter import ALLOW, KILL_PROCESS, cached, compile_filter
+from syd_pool.boundary.command_filter import REFUSED, UNKNOWN, command_filters
+from syd_pool.boundary.filter import ALLOW, KILL_PROCESS, NOTIFY, cached, compile_filter
 from syd_pool.boundary.keeper_filter import keeper_rules
+from syd_pool.boundary.request_filter import in_front
 from syd_pool.boundary.worker_filter import worker_rules
+from syd_pool.policy.requests import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from syd_pool.cli.config import RunConfig
     from syd_pool.policy import Ruleset
 
-    Exported = tuple[str, str, list[Rule], int]  # title, file name, rules, default
+    Exported = tuple[
+        str, str, list[Rule], int, dict[int, int]
+    ]  # title, file name, rules, default, requests of ioctl(2)
+
+ACTIONS = {ALLOW: "ALLOW", NOTIFY: "NOTIFY", REFUSED: "ERRNO(13)"}
 
 
 def filters(rules: Ruleset, scoped: bool = True) -> list[Exported]:
@@ -29,21 +35,31 @@ def filters(rules: Ruleset, scoped: bool = True) -> list[Exported]:
     command = command_filters(rules, not rules.option("trace/allow_unsafe_ptrace"), True, scoped)
     worker = worker_rules(not rules.option("trace/allow_unsafe_nocookie"))
     return [
-        ("Syd parent rules", "syd_parent.bpf", command.parent, ALLOW),
-        ("Syd rules", "syd_exec.bpf", command.main, UNKNOWN),
-        ("Syd monitor rules (emulator, syd_emu)", "syd_emu.bpf", worker, KILL_PROCESS),
-        ("Syd waiter rules (keeper, syd_keep)", "syd_keep.bpf", keeper_rules(), KILL_PROCESS),
+        ("Syd parent rules", "syd_parent.bpf", command.parent, ALLOW, {}),
+        ("Syd rules", "syd_exec.bpf", command.main, UNKNOWN, command.requests),
+        ("Syd monitor rules (emulator, syd_emu)", "syd_emu.bpf", worker, KILL_PROCESS, {}),
+        ("Syd waiter rules (keeper, syd_keep)", "syd_keep.bpf", keeper_rules(), KILL_PROCESS, {}),
     ]
 
 
 def export(config: RunConfig) -> int:
     """Print or write the filters in the format `config.export`; returns the exit status."""
-    for title, name, rules, default in filters(config.rules, config.signal_scope):
+    for title, name, rules, default, requests in filters(config.rules, config.signal_scope):
         if config.export == "pfc":
-            _print(title.encode(), compile_filter(rules, default, text=True))
+            _print(title.encode(), _in_front(requests) + compile_filter(rules, default, text=True))
         else:
-            _write(name, cached(rules, default))
+            _write(name, in_front(cached(rules, default), requests))
     return 0
+
+
+def _in_front(requests: dict[int, int]) -> bytes:
+    """What is decided of ioctl(2) before the program, in libseccomp's way of writing."""
+    if not requests:
+        return b""
+    lines = [
+        f"  if ($a1.lo32 == {name_of(number)})\n    action {ACTIONS[action]};" for number, action in requests.items()
+    ]
+    return "\n".join(['# in front: syscall "ioctl"', "if ($syscall == 16)", *lines, "# then", ""]).encode()
 
 
 def _print(title: bytes, text: bytes) -> None:

@@ -44,7 +44,6 @@ _PR_SCHED_CORE = 62
 # <linux/personality.h>
 _PERSONALITY_KILLS = (0x40000, 0x100000, 0x200000, 0x400000)  # no randomisation, page zero, old layout, RX
 
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _MSG_OOB = 1
 # <linux/sctp.h>: SCTP_SOCKOPT_BINDX_ADD, _CONNECTX_OLD, _CONNECTX, _CONNECTX3, of level SOL_SCTP
 _SCTP_ADDRESSES = tuple((int_is(1, 132), int_is(2, option)) for option in (100, 107, 110, 111))
@@ -150,13 +149,6 @@ GUARDS: tuple[Guard, ...] = (
     Guard("modify_ldt iopl ioperm", ENOSYS, "", "cpu"),
     Guard("remap_file_pages uselib ustat sysfs", ENOSYS, "", "deprecated"),
     Guard("pipe2", ENOPKG, "notification pipes", "pipe", ((bits_set(1, 0x80),),)),
-    Guard(
-        "ioctl",
-        EACCES,
-        "types into the terminal (E14)",
-        "",
-        ((int_is(1, _TIOCSTI),), (int_is(1, _TIOCLINUX),)),
-    ),
     Guard("ioctl", EACCES, "the listener's own requests (D7)", "", (((1, _IOC_TYPE, _SECCOMP_TYPE),),)),
     # Out-of-band data (syd(7), Denying MSG_OOB)
     Guard("sendto sendmmsg recvfrom recvmmsg", EOPNOTSUPP, "", "oob", ((bits_set(3, _MSG_OOB),),)),

@@ -26,6 +26,7 @@ from struct import Struct
 from syd_pool.boundary import keeper, privileges
 from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, NOTIFY, cached, load
+from syd_pool.boundary.request_filter import in_front
 from syd_pool.linux import libc
 from syd_pool.linux.landlock import LANDLOCK_SCOPE_SIGNAL
 from syd_pool.linux.notify import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -165,7 +166,7 @@ def prepare(
     filters = command_filters(config.rules, ptrace, identity, config.signal_scope)
     if config.test_null:
         filters.main = [(NR["getppid"], NOTIFY, ()), *filters.main]
-    made.main = cached(filters.main, UNKNOWN)
+    made.main = in_front(cached(filters.main, UNKNOWN), filters.requests)
     made.parent = cached(filters.parent, ALLOW)
     made.listener_flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
     command = config.argv[0]

@@ -68,6 +68,8 @@ def send_signal(call: Call, signal: int) -> None:
 
 def _key(category: str, path: bytes) -> str:
     """The log's key for what was judged: a path, an IP address, or the address of a Unix socket."""
+    if category == "ioctl":
+        return "ctl"
     if not category.startswith("net/"):
         return "path"
     return "unix" if path[:1] in (b"/", b"@", b"!") else "addr"

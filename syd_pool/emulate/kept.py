@@ -103,7 +103,7 @@ def shown_instead(call: Call, path: bytes, fd: int) -> int:
 
 def without_append(call: Call) -> int | None:
     """pwritev2(2) with RWF_NOAPPEND; io_setup(2), io_submit(2), whose requests carry the same flag where nobody
-    can judge it; the ioctl(2)s that are fallocate(2) by another name: refused while there is an append-only file.
+    can judge it: refused while there is an append-only file.
     """
     if call.rules.appended is not None:
         return -EOPNOTSUPP

@@ -129,7 +129,13 @@ ROWS: tuple[Row, ...] = (
     ("pwritev2", NOTIFY, ("append",), "kept:without_append", "RWF_NOAPPEND only: refused"),
     ("io_setup", NOTIFY, ("append",), "kept:without_append", "refused: its requests may carry RWF_NOAPPEND"),
     ("io_submit", NOTIFY, ("append",), "kept:without_append", "refused: its requests may carry RWF_NOAPPEND"),
-    ("ioctl", NOTIFY, ("append",), "kept:without_append", "fallocate(2) by another name only: refused"),
+    (
+        "ioctl",
+        NOTIFY,
+        ("ioctl", "append"),
+        "ioctl:ioctl",
+        "decided by the filter where it needs no log",
+    ),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
     ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
     ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),
@@ -184,9 +190,8 @@ CONTINUE: dict[str, str] = {
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
-    **dict.fromkeys(
-        ("fcntl", "pwritev2", "io_setup", "io_submit", "ioctl"), "while nothing is append-only: nothing is judged"
-    ),
+    **dict.fromkeys(("fcntl", "pwritev2", "io_setup", "io_submit"), "while nothing is append-only: nothing is judged"),
+    "ioctl": "registers only; the descriptor and what the argument points to are not judged",
     "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
 

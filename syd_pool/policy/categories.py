@@ -32,7 +32,7 @@ ALL = frozenset((*GLOB, "fs", *GUARDS))
 BUILT = frozenset(
     ("walk", "stat", "read", "write", "exec", "create", "delete", "rename", "symlink", "truncate", "chdir",
      "readdir", "mkdir", "rmdir", "mktemp", "chown", "chgrp", "chmod", "chattr", "utime", "mkbdev", "mkcdev",
-     "mkfifo", "notify", "chroot", "fs", *NET)
+     "mkfifo", "notify", "chroot", "fs", "ioctl", *NET)
 )  # fmt: skip
 
 # syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock, pty and tpe on; they are

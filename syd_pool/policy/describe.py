@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from syd_pool.policy import actions, categories, options
 from syd_pool.policy.actions import DENY
+from syd_pool.policy.requests import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def state(rules: Ruleset) -> dict[str, object]:
     ]
     found["mask_rules"] = [[_text(part) or None for part in mask] for mask in reversed(rules.masks)]
     found["append_rules"] = [_text(pattern) for pattern in reversed(rules.appends)]
+    found["ioctl_rules"] = [[name_of(number), actions.NAMES[action]] for action, number in reversed(rules.requests)]
     found["lock_rules"] = [[_printable(one) for one in pair] for pair in rules.landlock]
     return found
 

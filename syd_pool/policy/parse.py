@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
 
-from syd_pool.policy import categories, keep, options, values
-from syd_pool.policy.actions import ALLOW, BY_NAME
+from syd_pool.policy import categories, keep, options, requests, values
+from syd_pool.policy.actions import ALLOW, BY_NAME, DENY
 from syd_pool.policy.errors import BadRule
 from syd_pool.policy.lock import CLOSED, DROP, NAMES, ON, may_follow
 from syd_pool.policy.patterns import normal
@@ -44,7 +44,6 @@ _DEFAULTS = {
 }
 
 GUARD_WHY = {
-    "ioctl": "lists of ioctl requests are not built yet",
     "force": "checksums of executables are not built yet",
     "tpe": "trusted path execution is not built yet",
     "lock": "Landlock is not built yet",
@@ -56,8 +55,8 @@ GUARD_WHY = {
 }
 # The other lists: what of them is done
 LISTS = {
-    "allow/ioctl+": (options.PARTLY, "no request is judged, so all are allowed but for a few that are refused always"),
-    "deny/ioctl+": (options.NO, GUARD_WHY["ioctl"]),
+    "allow/ioctl+": (options.PARTLY, "SECCOMP_IOCTL_NOTIF_* are refused always"),
+    "deny/ioctl+": (options.YES, ""),
     "allow/lock/*+": (options.PARTLY, "no effect while sandbox/lock is off, which it is: not built yet"),
     "allow/net/accept+": (options.PARTLY, "accepted connections are not judged, so all are allowed"),
     "deny/net/accept+": (options.NO, "accepted connections are not judged yet"),
@@ -74,9 +73,6 @@ LISTS = {
     "include": (options.YES, ""),
     "include_profile": (options.YES, ""),
 }
-# Requests that stay refused whatever the rules say (boundary/guards.py)
-_FIXED_IOCTLS = frozenset(("TIOCSTI", "TIOCLINUX", str(0x5412), "0x5412", str(0x541C), "0x541c"))
-
 _SPECIAL = ("!unnamed", "!secretmem")
 _SPECIAL_PREFIXES = ("!memfd:", "!memfd-hugetlb:")
 
@@ -247,7 +243,7 @@ def _rule(rules: Ruleset, line: str, action: int, names: str, operator: str, tex
     if names.startswith("lock/"):
         _lock_rule(rules, line, action, names, operator, text)
     elif names == "ioctl":
-        _ioctl_rule(line, action, operator, text)
+        _ioctl_rule(rules, line, action, operator, text)
     elif names == "fs":
         _fs_rule(rules, line, action, operator, text)
     else:
@@ -335,20 +331,20 @@ def _lock_rule(rules: Ruleset, line: str, action: int, names: str, operator: str
     _edit(rules.landlock, [(right, text) for right in rights], operator)
 
 
-def _ioctl_rule(line: str, action: int, operator: str, text: str) -> None:
-    """No list of requests stands yet, so allowing is done; but a few are refused always."""
-    for name in text.split(","):
-        name = name.removesuffix("!")
-        known = name[:1].isupper() or name.isdigit() or name.startswith(("0x", "0o"))
-        if not known or not name.isascii() or name.strip(_IOCTL_CHARACTERS):
-            raise bad(line, f"`{name}' is no ioctl request")
-        if name in _FIXED_IOCTLS:
-            raise unbuilt(line, f"{name} is refused always")
-    if (action > ALLOW and operator == "+") or (action == ALLOW and operator != "+"):
-        raise unbuilt(line, GUARD_WHY["ioctl"])
-
-
-_IOCTL_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_*?"
+def _ioctl_rule(rules: Ruleset, line: str, action: int, operator: str, text: str) -> None:
+    """Requests of ioctl(2), by number or name: only allowed or denied."""
+    if action not in (ALLOW, DENY):
+        raise bad(line, "ioctl requests are allowed or denied", "the action is default/ioctl's")
+    try:
+        numbers = requests.read(text, action)
+    except requests.Unliftable as error:
+        if action == ALLOW or operator != "+":
+            raise unbuilt(line, str(error)) from None
+        numbers = []  # denied it is
+    except ValueError as error:
+        raise bad(line, str(error)) from None
+    _edit(rules.requests, [(action, number) for number in numbers], operator)
+    rules.refresh("ioctl")
 
 
 def _fs_rule(rules: Ruleset, line: str, action: int, operator: str, text: str) -> None:

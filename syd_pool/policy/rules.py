@@ -13,7 +13,7 @@ A Ruleset is plain data: it survives fork and pickle.  It belongs to one process
 
 from __future__ import annotations
 
-from syd_pool.policy import actions, categories
+from syd_pool.policy import actions, categories, requests
 from syd_pool.policy.actions import ALLOW, DENY, KILL
 from syd_pool.policy.categories import GLOB, NET, deny_errno
 from syd_pool.policy.lock import UNSET
@@ -66,6 +66,8 @@ class Ruleset:
     appends     patterns of the append-only files, in order
     masked      path -> index of the mask that counts, -1 for none; None while there is no mask at all
     appended    path -> index of the pattern that makes it append-only, -1 for none; None likewise
+    requests    (action, number) of the rules about ioctl(2), in order
+    requested   number of a request -> action
     kept        are there masks or append-only files?  They are not to be changed (emulate/kept.py)
     transits    {"setuid": {from: to}, "setgid": {from: to}}
     chrooted    the command has given up the file system; see cut_off()
@@ -90,6 +92,8 @@ class Ruleset:
         "masks",
         "passed",
         "passenv",
+        "requested",
+        "requests",
         "transits",
         "values",
         "verdicts",
@@ -114,6 +118,7 @@ class Ruleset:
         self.landlock: list[tuple[str, str]] = []
         self.masks: list[tuple[bytes, bytes, bytes]] = []
         self.appends: list[bytes] = []
+        self.requests = requests.at_start()
         self.transits: dict[str, dict[int, int]] = {"setuid": {}, "setgid": {}}
         self._paths: dict[str, PathRules] = {}
         self.refresh()
@@ -135,6 +140,10 @@ class Ruleset:
 
     def explain(self, category: str, path: bytes) -> str:
         """The command that decides about `path`: a rule, a default action, or the switch that is off."""
+        if category == "ioctl":
+            number = requests.read(path.decode("ascii"), DENY)[0]
+            name = actions.NAMES[self.requested[number]]
+            return f"{name}/ioctl+{path.decode('ascii')}" if number in self.requested else f"default/ioctl:{name}"
         if category not in self.enabled:
             return f"sandbox/{category}:off"
         if category in NET and path[:1] not in _UNIX:
@@ -224,6 +233,9 @@ class Ruleset:
             self.masked = Matches(mask[0] for mask in self.masks) if self.masks else None
         if category in ("", "append"):
             self.appended = Matches(self.appends) if self.appends else None
+        if category in ("", "ioctl"):
+            default = self.defaults.get("ioctl", DENY)
+            self.requested = requests.RequestVerdicts(self.requests, "ioctl" in self.enabled, default)
         self.kept = bool(self.masks or self.appends)
 
     # --- decisions ---
@@ -272,7 +284,7 @@ class Ruleset:
     # --- pickling: decisions are left behind ---
 
     def __getstate__(self) -> dict[str, object]:
-        left_out = ("verdicts", "walk", "filesystem", "masked", "appended", "kept")
+        left_out = ("verdicts", "walk", "filesystem", "masked", "appended", "kept", "requested")
         return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
 
     def __setstate__(self, state: dict[str, object]) -> None:

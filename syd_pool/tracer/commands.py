@@ -63,6 +63,9 @@ def prepare(run: Run) -> None:
     rules.lock = lock.at_start(rules.lock, rules.option("ipc") is not None)
     if lock.is_open(rules.lock) or rules.option("trace/allow_safe_bind"):
         from syd_pool.policy import addresses, filesystems, network  # noqa: F401  # workers import nothing
+        from syd_pool.policy.requests import names
+
+        names()  # nor do they open files
 
         run.journal = create_journal()
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from syd_pool.boundary import command_filter, spawn
 from syd_pool.boundary import filter as seccomp
 from syd_pool.cli.config import RunConfig
+from syd_pool.policy import requests
+from syd_pool.policy.actions import DENY
 
 
 class Rules:
@@ -22,6 +24,7 @@ class Rules:
         self.lock = "unset"
         self.masks = ["/"] if "mask" in enabled else []
         self.appends = ["/"] if "append" in enabled else []
+        self.requested = requests.RequestVerdicts(requests.at_start(), "ioctl" in enabled, DENY)
 
     def option(self, name: str) -> bool:
         return name in self.options
@@ -37,7 +40,8 @@ def native(filters: command_filter.CommandFilters) -> command_filter.CommandFilt
         )
         for nr, action, when in filters.main
     ]
-    return command_filter.CommandFilters(filters.parent, main, False)
+    decided = {n: seccomp.ALLOW if action == seccomp.NOTIFY else action for n, action in filters.requests.items()}
+    return command_filter.CommandFilters(filters.parent, main, False, decided)
 
 
 def run(
