@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Keys in the order of a line (spec 1.14), then what only we have.
 ORDER = (
-    "id", "sid", "syd", "ctx", "cap", "act", "sys", "path", "dst", "addr", "unix", "args", "pid", "tgid",
+    "id", "sid", "syd", "ctx", "cap", "act", "sys", "path", "ctl", "dst", "addr", "unix", "args", "pid", "tgid",
     "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count", "about",
 )  # fmt: skip
 

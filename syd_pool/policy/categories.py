@@ -35,8 +35,8 @@ BUILT = frozenset(
      "mkfifo", "notify", "chroot", "fs", "ioctl", *NET)
 )  # fmt: skip
 
-# syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock, pty and tpe on; they are
-# guards that are not built, and what does not stand must not look as if it did.
+# syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock, pty and tpe on.  The last three
+# are guards that are not built, and what does not stand must not look as if it did; ioctl is for who asks for it.
 # syd(2), static: these switches can only be turned on before the command is started.
 STATIC = frozenset(("stat", "chdir", "ioctl", "lock", "force", "proxy", "pty", "mem"))
 OFF_BY_DEFAULT = frozenset(("walk", "stat", "chdir", *GUARDS))

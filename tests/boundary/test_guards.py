@@ -12,6 +12,7 @@ import pytest
 
 from syd_pool.boundary import bpf, command_filter, guards
 from syd_pool.boundary import filter as seccomp
+from syd_pool.boundary.request_filter import in_front
 from syd_pool.emulate import table
 from syd_pool.linux.numbers import NR
 
@@ -29,7 +30,8 @@ class Both:
     def __init__(self, rules: Rules, ptrace: bool = True, scoped: bool = True) -> None:
         self.rules = command_filter.command_filters(rules, ptrace, True, scoped)  # type: ignore[arg-type]
         self.parent = bpf.Program(seccomp.compile_filter(self.rules.parent, seccomp.ALLOW))
-        self.main = bpf.Program(seccomp.compile_filter(self.rules.main, command_filter.UNKNOWN))
+        main = seccomp.compile_filter(self.rules.main, command_filter.UNKNOWN)
+        self.main = bpf.Program(in_front(main, self.rules.requests))
 
     def run(self, nr: int, args: tuple[int, ...] = (), arch: int = bpf.AUDIT_ARCH_X86_64) -> int:
         found = self.parent.run(nr, args, arch), self.main.run(nr, args, arch)
@@ -67,10 +69,14 @@ def test_the_programs_mean_the_rules(enabled: list[str], options: list[str], ptr
     for nr, _, when in rules[0] + rules[1]:
         values.setdefault(nr, set()).update(v for _, _, v in when)
     for nr in range(-1, 600):
-        for value, garbage in product(values.get(nr, set()) | {0, 1}, GARBAGE):
+        known = set(both.rules.requests) if nr == NR["ioctl"] else set()
+        for value, garbage in product(values.get(nr, set()) | {0, 1} | known, GARBAGE):
             args = (value | garbage,) * 6
             assert both.parent.run(nr, args) == seccomp.decide(rules[0], default[0], nr, args), (nr, args)
-            assert both.main.run(nr, args) == seccomp.decide(rules[1], default[1], nr, args), (nr, args)
+            want = seccomp.decide(rules[1], default[1], nr, args)
+            if nr == NR["ioctl"]:
+                want = both.rules.requests.get(args[1] & 0xFFFFFFFF, want)
+            assert both.main.run(nr, args) == want, (nr, args)
         if nr >= 0:
             assert both.run(nr, arch=bpf.AUDIT_ARCH_I386) == seccomp.KILL_PROCESS
             assert both.run(nr | bpf.X32_BIT) == seccomp.KILL_PROCESS

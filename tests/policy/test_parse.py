@@ -45,13 +45,13 @@ REFUSED = {
     EACCES: "|setgid+0:1|setuid+0:10",
     EOPNOTSUPP: """
         |sandbox/lock:on|sandbox/tpe:on|sandbox/stat,pty:on|sandbox/mem:on|sandbox/pid:on|sandbox/proxy:on
-        |sandbox/force:on|sandbox/crypt:on|sandbox/ioctl:on|unshare/user:1|unshare/user,pid:1|unshare/all:on
+        |sandbox/force:on|sandbox/crypt:on|unshare/user:1|unshare/user,pid:1|unshare/all:on
         |pty/x:10|root:/x|root/fake:1|root/map:1
         |block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
         |symlink-try+/x|trace/force_cloexec:1|trace/deny_dotdot:1|trace/deny_tsc:1
         |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
         |uts/host:a|time:5|workdir:/x|proxy/port:1
-        |deny/ioctl+FIONBIO|deny/ioctl-TIOCSTI|allow/ioctl+TIOCSTI|allow/ioctl+TIOCLINUX!|deny/net/link+route
+        |deny/ioctl-SECCOMP_IOCTL_NOTIF_SEND|allow/ioctl+SECCOMP_IOCTL_NOTIF_SEND!|allow/ioctl+0xc0502100|deny/net/link+route
         |deny/net/accept+any!80""",
 }
 ACCEPTED = """
