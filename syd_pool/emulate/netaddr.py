@@ -7,7 +7,8 @@ AF_UNSPEC for AF_INET when it sends or binds (udp_sendmsg, raw_sendmsg, inet_bin
 likewise, and connect(2) with AF_UNSPEC only lets go of the peer.
 
 Rewritten unless an option lifts it (syd(2)): the scope of an IPv6 address becomes 0, binding to the any
-address becomes loopback, and connecting or sending to it is ENETUNREACH.
+address becomes loopback, and connecting or sending to it is ENETUNREACH.  With trace/force_local_net every
+address becomes loopback, with its port; that is what the rules judge then.
 """
 
 from __future__ import annotations
@@ -119,11 +120,24 @@ def _aim_ip(call: Call, own: int, domain: int, raw: bytes, use: int) -> tuple[by
     else:
         short = len(raw) < (_IN6_SIZE if domain == AF_INET6 else _IN_SIZE)
         raise fail(EINVAL if short or family in (AF_INET, AF_INET6) else EAFNOSUPPORT)
-    if not call.rules.option("trace/allow_unsafe_any_addr") and (instead := _not_any(host, use)) != host:
+    if call.rules.option("trace/force_local_net"):
+        instead = _local(host)
+    elif not call.rules.option("trace/allow_unsafe_any_addr"):
+        instead = _not_any(host, use)
+    else:
+        instead = host
+    if instead != host:
         # inet_bind() takes AF_UNSPEC for the any address only
         raw = family.to_bytes(2, "little") + raw[2:begin] + instead + raw[begin + len(host) :]
         host = instead
     return raw, text(host, int.from_bytes(raw[2:4], "big"))
+
+
+def _local(host: bytes) -> bytes:
+    """`host` if it is this machine's by its number, else loopback (trace/force_local_net)."""
+    if len(host) == 4 or host[:-4] == _MAPPED:
+        return host if host[-4] == _LOOPBACK4[0] else host[:-4] + _LOOPBACK4
+    return _LOOPBACK6
 
 
 def _not_any(host: bytes, use: int) -> bytes:

@@ -37,7 +37,8 @@ _OWNER = ("chown", "chgrp", "walk", "stat", *_KEPT)
 _NODES = ("create", "mkbdev", "mkcdev", "mkfifo", "net/bind", "walk", "stat", *_KEPT)
 # What an option keeps a capability for is done by workers, which have it; the command has not
 _WITH = {
-    "bind": ("trace/allow_unsafe_bind",),
+    "bind": ("trace/allow_unsafe_bind", "trace/force_local_net"),
+    **dict.fromkeys(("connect", "sendto", "sendmsg", "sendmmsg"), ("trace/force_local_net",)),
     **dict.fromkeys(("chown", "lchown", "fchown", "fchownat"), ("trace/allow_unsafe_chown",)),
     **dict.fromkeys(("mknod", "mknodat"), ("trace/allow_unsafe_mkbdev", "trace/allow_unsafe_mkcdev")),
 }

@@ -163,7 +163,7 @@ OPTIONS: dict[str, Row] = {
     "trace/deny_vdso": (BOOL, False, NO, LIVE, "the vDSO is not removed yet"),
     "trace/exit_wait_all": (BOOL, False, YES, START, ""),
     "trace/force_cloexec": (BOOL, False, NO, LIVE, "descriptors are not forced to close on exec yet"),
-    "trace/force_local_net": (BOOL, False, NO, LIVE, "addresses are not rewritten yet"),
+    "trace/force_local_net": (BOOL, False, YES, LIVE, ""),
     "trace/force_no_magiclinks": (BOOL, False, NO, LIVE, "path resolution has no forced flags yet"),
     "trace/force_no_symlinks": (BOOL, False, NO, LIVE, "path resolution has no forced flags yet"),
     "trace/force_no_xdev": (BOOL, False, NO, LIVE, "path resolution has no forced flags yet"),

@@ -102,6 +102,13 @@ def test_every_row_of_the_table_is_in_force(ptrace: bool) -> None:
             assert both.says(name, *(word,) * 6) == want, (name, word)
 
 
+def test_local_network_needs_no_category() -> None:
+    """trace/force_local_net puts every call that names an address in force; without it they are native."""
+    for name in ("bind", "connect", "sendto", "sendmsg", "sendmmsg"):
+        assert Both(Rules("trace/force_local_net")).says(name, 3, 1, 2, 0, 1, 16) == seccomp.NOTIFY
+        assert Both(Rules()).says(name, 3, 1, 2, 0, 1, 16) == seccomp.ALLOW
+
+
 def test_sendto_without_an_address_is_native() -> None:
     """The whole 64-bit pointer counts; out-of-band data is refused with an address or without (syd(7))."""
     both = Both(Rules(enabled=ALL), True)

@@ -399,6 +399,49 @@ def test_the_any_address_is_no_peer(caller: Caller) -> None:
         assert answer(caller, "connect", fd, address, len(address), rules=lifted) == -ECONNREFUSED
 
 
+LOCAL = "trace/force_local_net:1"
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "judged"),
+    [
+        (2, "192.0.2.1", "127.0.0.1"), (2, "127.9.9.9", "127.9.9.9"), (2, "0.0.0.0", "127.0.0.1"),
+        (2, "255.255.255.255", "127.0.0.1"), (10, "2001:db8::1", "::1"), (10, "::1", "::1"), (10, "::", "::1"),
+        (10, "fe80::1", "::1"), (10, "::ffff:192.0.2.1", "127.0.0.1"), (10, "64:ff9b::192.0.2.1", "::1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["connect", "sendto", "sendmsg", "bind"])
+def test_everything_is_this_machine(caller: Caller, name: str, family: int, address: str, judged: str) -> None:
+    """trace/force_local_net: the port stays, the address becomes loopback, and that is judged."""
+    with socket.socket(family, DGRAM) as server:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0) if family == 10 else None
+        server.bind(("::ffff:" * (family == 10 and "." in judged) + judged, 0))
+        port = 0 if name == "bind" else server.getsockname()[1]
+        raw = v4(address, port) if family == 2 else v6(address, port)
+        fd = caller.do(make, family, DGRAM)
+
+        def ask(*rules: str) -> int:
+            given = ruleset("sandbox/net:on", *rules)
+            try:
+                if name.startswith("send"):
+                    return send(caller, name, fd, raw, given)
+                return answer(caller, name, fd, raw, len(raw), rules=given)
+            except OSError as error:
+                return -(error.errno or 0)
+
+        category = "bind" if name == "bind" else "connect"
+        assert ask(LOCAL, f"allow/net/{category}+any!0-65535", f"deny/net/{category}+{judged}!{port}") < 0
+        assert ask(LOCAL, f"allow/net/{category}+{judged}!{port}") >= 0
+        if name == "bind":
+            assert caller.do(on, fd, "getsockname")[0].removeprefix("::ffff:") == judged
+        elif name == "connect":
+            assert caller.do(on, fd, "getpeername")[:2] == server.getsockname()[:2]
+        else:
+            assert server.recv(10, DONTWAIT) == b"x"
+    if address not in ("127.9.9.9", "::1"):
+        assert ask(f"allow/net/{category}+{judged}!{port}") < 0, "control: without the option it is another address"
+
+
 def test_letting_go_of_the_peer_is_not_judged(caller: Caller) -> None:
     with socket.socket(socket.AF_INET, DGRAM) as server:
         server.bind(("127.0.0.1", 0))
