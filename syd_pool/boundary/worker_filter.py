@@ -56,6 +56,7 @@ COOKIE_ARGS: dict[str, tuple[int, int]] = {
     "capset": (4, 5),
     "bind": (4, 5),
     "connect": (4, 5),
+    "accept4": (4, 5),
     "shutdown": (4, 5),
     "landlock_create_ruleset": (4, 5),
     "landlock_add_rule": (4, 5),

@@ -70,9 +70,16 @@ def _key(category: str, path: bytes) -> str:
     """The log's key for what was judged: a path, an IP address, or the address of a Unix socket."""
     if category == "ioctl":
         return "ctl"
-    if not category.startswith("net/"):
+    if not category.startswith(("net/", "block")):
         return "path"
     return "unix" if path[:1] in (b"/", b"@", b"!") else "addr"
+
+
+def _lifting(category: str, path: bytes) -> str:
+    """The command that would allow just this."""
+    if category == "block":
+        return "block-" + path.partition(b"!")[0].decode()
+    return f"allow/{category}+{quoted(path)}"
 
 
 _told: dict[tuple[str, bytes], tuple[object, list[tuple[str, bytes | int]]]] = {}
@@ -87,7 +94,7 @@ def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | 
         return known[1]
     found: list[tuple[str, bytes | int]] = [
         ("rule", call.rules.explain(category, path).encode("utf-8", "surrogateescape")),
-        ("tip", f"configure `allow/{category}+{quoted(path)}'".encode()),
+        ("tip", f"configure `{_lifting(category, path)}'".encode()),
     ]
     if len(_told) >= _MOST_TOLD:
         _told.clear()

@@ -23,7 +23,7 @@ from syd_pool.emulate import netaddr
 from syd_pool.emulate.bind import bind_path
 from syd_pool.emulate.netaddr import BIND, CONNECT, UNNAMED, aim
 from syd_pool.emulate.send import sendmmsg, sendmsg, sendto
-from syd_pool.emulate.sockets import judge, may_wait, socket_of
+from syd_pool.emulate.sockets import judge, judge_block, may_wait, socket_of
 from syd_pool.linux.libc import SO_TYPE, raw_bind, raw_connect, raw_socket_option
 from syd_pool.policy import network  # noqa: F401  # rules.py imports it late, which a confined worker cannot
 
@@ -60,6 +60,8 @@ def connect(call: Call) -> int:
     if len(raw) < 2:
         return -EINVAL
     raw, text = aim(call, own, domain, raw, CONNECT)
+    if call.rules.blocked is not None:
+        judge_block(call, text, ECONNREFUSED)
     judge(call, "net/connect", text, ECONNREFUSED)
     call.valid()
     call.begin_effect()

@@ -154,6 +154,12 @@ def _not_any(host: bytes, use: int) -> bytes:
     return instead
 
 
+def text_of(raw: bytes) -> bytes:
+    """The text of a sockaddr that the kernel has written."""
+    host = raw[4:8] if int.from_bytes(raw[:2], "little") == AF_INET else raw[8:24]
+    return text(host, int.from_bytes(raw[2:4], "big"))
+
+
 def text(host: bytes, port: int) -> bytes:
     """ADDRESS!PORT, as the rules and the log have it; a v4-mapped address is the v4 it is."""
     if host[:-4] == _MAPPED:

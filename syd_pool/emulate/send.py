@@ -24,7 +24,7 @@ from struct import Struct
 
 from syd_pool.emulate import control, netaddr
 from syd_pool.emulate.netaddr import SEND, UNNAMED, aim, fail
-from syd_pool.emulate.sockets import MSG_DONTWAIT, judge, may_wait, socket_of
+from syd_pool.emulate.sockets import MSG_DONTWAIT, judge, judge_block, may_wait, socket_of
 from syd_pool.linux import caps
 from syd_pool.linux.libc import SO_TYPE, pidfd_open_task, pidfd_send_signal, raw_sendmsg, raw_socket_option
 
@@ -143,6 +143,8 @@ def _judge(call: Call, out: Outgoing, domain: int, raw: bytes | None, messages: 
         if len(raw) < 2:
             raise fail(EINVAL)
         raw, text = aim(call, out.own, domain, raw, SEND)
+        if call.rules.blocked is not None:
+            judge_block(call, text, ENOTCONN)
         judge(call, "net/connect", text, ENOTCONN)
         peer = text or UNNAMED
     out.address = raw

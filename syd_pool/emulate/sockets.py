@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from fcntl import F_GETFL, fcntl
 
+from syd_pool.emulate.judge import act
 from syd_pool.linux.libc import SO_DOMAIN, raise_errno, raw_socket_option
+from syd_pool.policy.actions import DENY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +25,21 @@ def socket_of(call: Call, fd: int) -> tuple[int, int]:
 def may_wait(own: int, flags: int) -> bool:
     """May a call on this socket wait?"""
     return not (flags & MSG_DONTWAIT or fcntl(own, F_GETFL) & os.O_NONBLOCK)
+
+
+def judge_block(call: Call, text: bytes, errno: int) -> None:
+    """Is the IP address blocked (syd(2), block)?  Raises OSError `errno`; b"" and Unix sockets are not."""
+    blocked = call.rules.blocked
+    if blocked is not None and text and text[0] not in b"/@!" and text in blocked:
+        refuse(call, "block", text, call.rules.defaults.get("block", DENY), errno)
+
+
+def refuse(call: Call, category: str, text: bytes, action: int, errno: int) -> None:
+    """Carry out an action, with the errno of the call instead of the category's."""
+    try:
+        act(call, category, text, action)
+    except OSError as error:
+        raise OSError(errno, os.strerror(errno), text) from error
 
 
 def judge(call: Call, category: str, text: bytes, errno: int) -> None:

@@ -138,10 +138,12 @@ ROWS: tuple[Row, ...] = (
         "decided by the filter where it needs no log",
     ),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
-    ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
-    ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),
-    ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
-    ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
+    ("connect", NOTIFY, ("net/connect", "block"), "net:connect", ""),
+    ("sendto", NOTIFY, ("net/connect", "block"), "net:sendto", "native without an address"),
+    ("sendmsg", NOTIFY, ("net/connect", "net/sendfd", "block"), "net:sendmsg", ""),
+    ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd", "block"), "net:sendmmsg", ""),
+    ("accept", NOTIFY, ("block", "net/accept"), "accept:accept", "the peer is judged"),
+    ("accept4", NOTIFY, ("block", "net/accept"), "accept:accept4", "the peer is judged"),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
@@ -192,6 +194,7 @@ CONTINUE: dict[str, str] = {
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
     **dict.fromkeys(("fcntl", "pwritev2", "io_setup", "io_submit"), "while nothing is append-only: nothing is judged"),
+    **dict.fromkeys(("accept", "accept4"), "while no rule is about peers: nothing is judged"),
     "ioctl": "registers only; the descriptor and what the argument points to are not judged",
     "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
@@ -222,7 +225,13 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     identity: the command may change its identity (it starts with a capability), so set-id calls are noted.
     scoped: Landlock keeps signals inside the sandbox (linux/landlock.py signal_scope), so they are native.
     """
-    enabled = rules.enabled | {name for name, what in (("mask", rules.masks), ("append", rules.appends)) if what}
+    lists = {
+        "mask": rules.masks,
+        "append": rules.appends,
+        "block": rules.blocks,
+        "net/accept": rules.accepted is not None,
+    }
+    enabled = rules.enabled | {name for name, elements in lists.items() if elements}
     live = is_open(rules.lock)  # any category may be switched on later
     mask = rules.option("trace/force_umask")
     masked = isinstance(mask, int) and not isinstance(mask, bool) and mask >= 0

@@ -105,6 +105,7 @@ _NR_SETXATTR = NR["setxattr"], NR["lsetxattr"]
 _NR_REMOVEXATTR = NR["removexattr"], NR["lremovexattr"]
 _NR_BIND = NR["bind"]
 _NR_CONNECT = NR["connect"]
+_NR_ACCEPT4 = NR["accept4"]
 _NR_SENDMSG = NR["sendmsg"]
 _NR_GETSOCKOPT = NR["getsockopt"]
 _NR_PIDFD_GETFD = NR["pidfd_getfd"]
@@ -122,7 +123,7 @@ _liov, _riov = addressof(_liov_buffer), addressof(_riov_buffer)
 # 0 in every other process.
 COOKIED = frozenset(
     ("openat2", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setfsuid", "setfsgid", "setgroups", "setresuid",
-     "setresgid", "capset", "bind", "connect", "shutdown", "landlock_create_ruleset", "landlock_add_rule",
+     "setresgid", "capset", "bind", "connect", "accept4", "shutdown", "landlock_create_ruleset", "landlock_add_rule",
      "landlock_restrict_self")
 )  # fmt: skip
 _cookie_one = _cookie_two = 0
@@ -368,6 +369,23 @@ def raw_connect(fd: int, address: bytes) -> int:
     """connect(2); it may block."""
     result = _address_first(_NR_CONNECT, fd, address, len(address), 0, _cookie_one, _cookie_two)
     return 0 if result == 0 else -get_errno()
+
+
+_peer = create_string_buffer(128)  # struct sockaddr_storage
+_peer_size = create_string_buffer(4)
+
+
+def raw_accept4(fd: int, flags: int) -> int:
+    """accept4(2): the new descriptor or -errno; accepted() says from where.  It may block."""
+    _peer_size.raw = b"\x80\0\0\0"
+    where, size = addressof(_peer), addressof(_peer_size)
+    result = raw_syscall(_NR_ACCEPT4, fd, where, size, flags, _cookie_one, _cookie_two)
+    return result if result >= 0 else -get_errno()
+
+
+def accepted() -> bytes:
+    """The address of the peer that raw_accept4() has taken last."""
+    return _peer.raw[: int.from_bytes(_peer_size.raw, "little")]
 
 
 def raw_sendmsg(fd: int, address: bytes | None, data: bytes, control: bytes, flags: int) -> int:

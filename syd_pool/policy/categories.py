@@ -12,7 +12,7 @@ switched off, because nothing would stand for it.
 
 from __future__ import annotations
 
-from errno import EACCES, EADDRNOTAVAIL, ECONNREFUSED, ENOENT, ENOMEM
+from errno import EACCES, EADDRNOTAVAIL, ECONNABORTED, ECONNREFUSED, ENOENT, ENOMEM
 
 GLOB = (
     "walk", "stat", "read", "write", "exec", "create", "delete", "rename", "symlink", "truncate", "chdir",
@@ -90,12 +90,14 @@ _ERRNO = {
     "mem": ENOMEM,
     "net/bind": EADDRNOTAVAIL,
     "net/connect": ECONNREFUSED,
+    "net/accept": ECONNABORTED,
+    "block": ECONNREFUSED,
 }
 
 
 def deny_errno(category: str) -> int:
     """The errno of a denied call.  Raises KeyError for a name that is no category."""
-    if category not in ALL:
+    if category not in ALL and category not in LISTS and category not in ACTION_ONLY:
         raise KeyError(category)
     return _ERRNO.get(category, EACCES)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from syd_pool.policy.rules import Ruleset
 
 SUFFIX = ".syd-3"
+NETWORKS = (".ipset", ".netset")  # IP networks for block, one a line
 LARGEST = 64 << 20  # bytes of one file
 
 PROFILES = os.path.join(os.path.dirname(__file__), "profiles")
@@ -143,11 +144,11 @@ def _file(rules: Ruleset, path: str, place: Place, included: bool) -> None:
     _lines(rules, text, path, Place(os.path.dirname(path), (*place.seen, identity)))
 
 
-def _open(path: str) -> int:
+def _open(path: str, ends: str | tuple[str, ...] = SUFFIX) -> int:
     """A descriptor of a configuration file, never through a symbolic link.  Raises BadRule."""
     from syd_pool.linux.libc import RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
-    if not path.endswith(SUFFIX):
+    if not path.endswith(ends):
         raise BadRule(EOPNOTSUPP, f"`{path}' is no configuration file", f"its name must end in {SUFFIX}")
     if ".." in path.split("/"):
         raise BadRule(EPERM, f"`{path}' has a `..'", "name the file by its canonical path")
@@ -269,7 +270,25 @@ def _if_built(rules: Ruleset, line: str, place: Place, source: str) -> None:
 def _include(rules: Ruleset, line: str, argument: str, place: Place) -> None:
     from syd_pool.policy.expand import expand
 
-    target = expand(rules, argument)
-    if target.endswith((".ipset", ".netset")):
-        raise BadRule(EOPNOTSUPP, f"`{line}': IP block lists are not built yet", "take the line away")
-    _file(rules, os.path.join(place.directory, target), place, included=True)
+    target = os.path.join(place.directory, expand(rules, argument))
+    if target.endswith(NETWORKS):
+        _networks(rules, target)
+    else:
+        _file(rules, target, place, included=True)
+
+
+def _networks(rules: Ruleset, path: str) -> None:
+    """Block the networks of a file, all of them or none.  Raises BadRule."""
+    from syd_pool.policy import blocks
+
+    fd = _open(path, NETWORKS)
+    try:
+        _checked(fd, path, included=True)
+        text = _read(fd, path)
+    finally:
+        os.close(fd)
+    try:
+        rules.blocks += blocks.read_file(text)
+    except ValueError as error:
+        raise BadRule(EINVAL, f"`{path}': {error}", "one network a line") from None
+    rules.refresh("block")

@@ -58,8 +58,9 @@ LISTS = {
     "allow/ioctl+": (options.PARTLY, "SECCOMP_IOCTL_NOTIF_* are refused always"),
     "deny/ioctl+": (options.YES, ""),
     "allow/lock/*+": (options.PARTLY, "no effect while sandbox/lock is off, which it is: not built yet"),
-    "allow/net/accept+": (options.PARTLY, "accepted connections are not judged, so all are allowed"),
-    "deny/net/accept+": (options.NO, "accepted connections are not judged yet"),
+    "allow/net/accept+": (options.YES, ""),
+    "block+": (options.YES, ""),
+    "deny/net/accept+": (options.YES, ""),
     "allow/net/link+": (options.PARTLY, "netlink families are not judged, so all are allowed"),
     "deny/net/link+": (options.NO, "netlink families are not judged yet"),
     "mask+": (options.YES, ""),
@@ -261,9 +262,9 @@ def _path_rule(rules: Ruleset, line: str, action: int, chosen: list[str], operat
     if "net/link" in chosen:
         _link_rule(line, action, chosen, operator, text)
         return
-    if "net/accept" in chosen and action > ALLOW and operator == "+":
-        raise unbuilt(line, LISTS["deny/net/accept+"][1])
     text = _unhex(text)
+    if "net/accept" in chosen and (text[0] in "/@" or text in _SPECIAL) and action != ALLOW:
+        raise unbuilt(line, "of accepted connections only IP addresses are judged")
     if text[0] in "/@" or text in _SPECIAL or text.startswith(_SPECIAL_PREFIXES):
         pattern = text.encode("utf-8", "surrogateescape")
         if text[0] == "/":
@@ -363,10 +364,29 @@ def _unbuilt_list(rules: Ruleset, line: str, name: str, operator: str, text: str
         if not _expand(rules, text):
             raise bad(line, "an element is missing")
         raise unbuilt(line, options.UNBUILT_LISTS[name])
-    if operator == "!" and (name != "block" or text):
+    if operator == "!":
         raise bad(line, "no such command", "see syd(2) for the commands")
     if operator == "-" and not text:
         raise bad(line, "an element is missing")
+
+
+# --- block ---------------------------------------------------------------------------------------
+
+
+def _block(rules: Ruleset, line: str, operator: str, text: str) -> None:
+    """block+NETWORK, block-NETWORK, block^, block!"""
+    from syd_pool.policy import blocks
+
+    text = _expand(rules, text)
+    if operator not in "+-^!" or not operator or bool(text) == (operator in "^!"):
+        raise bad(line, "write block+NETWORK, block-NETWORK, block^ or block!")
+    if operator == "^":
+        rules.blocks.clear()
+    elif operator == "!":
+        rules.blocks[:] = blocks.Blocked(rules.blocks).simplified()
+    else:
+        rules.blocks.append(_read(line, lambda network: blocks.read(network, operator == "+"), text))
+    rules.refresh("block")
 
 
 # --- mask and append -----------------------------------------------------------------------------
@@ -570,5 +590,6 @@ _COMMANDS: dict[str, Callable[[Ruleset, str, str, str], None]] = {
     "setgid": _transit,
     "cmd/exec": _command,
     "mask": _mask,
+    "block": _block,
     "append": _append,
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from syd_pool.policy.blocks import Blocked, Edit
     from syd_pool.policy.network import AddressRules
     from syd_pool.policy.values import Value
 
@@ -66,6 +67,9 @@ class Ruleset:
     appends     patterns of the append-only files, in order
     masked      path -> index of the mask that counts, -1 for none; None while there is no mask at all
     appended    path -> index of the pattern that makes it append-only, -1 for none; None likewise
+    blocks      elements of block, in order (blocks.py)
+    blocked     the set of addresses they make; None while there is none
+    accepted    ADDRESS!PORT of a peer that connects -> action of the rules of net/accept; None while there is none
     requests    (action, number) of the rules about ioctl(2), in order
     requested   number of a request -> action
     kept        are there masks or append-only files?  They are not to be changed (emulate/kept.py)
@@ -75,9 +79,12 @@ class Ruleset:
 
     __slots__ = (
         "_paths",
+        "accepted",
         "addresses",
         "appended",
         "appends",
+        "blocked",
+        "blocks",
         "chrooted",
         "defaults",
         "enabled",
@@ -119,6 +126,7 @@ class Ruleset:
         self.masks: list[tuple[bytes, bytes, bytes]] = []
         self.appends: list[bytes] = []
         self.requests = requests.at_start()
+        self.blocks: list[Edit] = []
         self.transits: dict[str, dict[int, int]] = {"setuid": {}, "setgid": {}}
         self._paths: dict[str, PathRules] = {}
         self.refresh()
@@ -140,13 +148,15 @@ class Ruleset:
 
     def explain(self, category: str, path: bytes) -> str:
         """The command that decides about `path`: a rule, a default action, or the switch that is off."""
+        if category == "block":
+            return "block+" + path.partition(b"!")[0].decode()
         if category == "ioctl":
             number = requests.read(path.decode("ascii"), DENY)[0]
             name = actions.NAMES[self.requested[number]]
             return f"{name}/ioctl+{path.decode('ascii')}" if number in self.requested else f"default/ioctl:{name}"
-        if category not in self.enabled:
+        if category not in self.enabled and category not in categories.LISTS:
             return f"sandbox/{category}:off"
-        if category in NET and path[:1] not in _UNIX:
+        if (category in NET or category in categories.LISTS) and path[:1] not in _UNIX:
             about = [(action, text) for action, name, text in self.addresses if name == category]
             index = _network().AddressRules(about).find(path)
             if index >= 0:
@@ -233,6 +243,12 @@ class Ruleset:
             self.masked = Matches(mask[0] for mask in self.masks) if self.masks else None
         if category in ("", "append"):
             self.appended = Matches(self.appends) if self.appends else None
+        if category in ("", "block"):
+            self.blocked: Blocked | None = _blocks().Blocked(self.blocks) if self.blocks else None
+        if category in ("", "net/accept"):
+            about = [(action, text) for action, name, text in self.addresses if name == "net/accept"]
+            refused = any(action != ALLOW for action, _ in about)
+            self.accepted = Verdicts(_DecideNetwork(None, about, ALLOW)) if refused else None
         if category in ("", "ioctl"):
             default = self.defaults.get("ioctl", DENY)
             self.requested = requests.RequestVerdicts(self.requests, "ioctl" in self.enabled, default)
@@ -284,7 +300,7 @@ class Ruleset:
     # --- pickling: decisions are left behind ---
 
     def __getstate__(self) -> dict[str, object]:
-        left_out = ("verdicts", "walk", "filesystem", "masked", "appended", "kept", "requested")
+        left_out = ("verdicts", "walk", "filesystem", "masked", "appended", "kept", "requested", "blocked", "accepted")
         return {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -369,6 +385,13 @@ class _DecideNetwork(_Decide):
             self.addresses = _network().AddressRules(self.about)
         index = self.addresses.find(text)
         return self.default if index < 0 else self.about[index][0]
+
+
+def _blocks() -> ModuleType:
+    """policy/blocks.py, imported at the first element."""
+    from syd_pool.policy import blocks
+
+    return blocks
 
 
 def _network() -> ModuleType:

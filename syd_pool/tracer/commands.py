@@ -62,7 +62,7 @@ def prepare(run: Run) -> None:
     rules = run.config.rules
     rules.lock = lock.at_start(rules.lock, rules.option("ipc") is not None)
     if lock.is_open(rules.lock) or rules.option("trace/allow_safe_bind"):
-        from syd_pool.policy import addresses, filesystems, network  # noqa: F401  # workers import nothing
+        from syd_pool.policy import addresses, blocks, filesystems, network  # noqa: F401  # workers import nothing
         from syd_pool.policy.requests import names
 
         names()  # nor do they open files

@@ -24,6 +24,8 @@ class Rules:
         self.lock = "unset"
         self.masks = ["/"] if "mask" in enabled else []
         self.appends = ["/"] if "append" in enabled else []
+        self.blocks = ["/"] if "block" in enabled else []
+        self.accepted = ["/"] if "net/accept" in enabled else None
         self.requested = requests.RequestVerdicts(requests.at_start(), "ioctl" in enabled, DENY)
 
     def option(self, name: str) -> bool:

@@ -99,7 +99,7 @@ def test_a_switch_is_done_or_refused(category: str) -> None:
 ELEMENTS = {
     "setenv!": "A=b", "clearenv!": "", "allow/ioctl+": "FIONBIO", "deny/ioctl+": "FIONBIO", "setuid+": "0:65534",
     "setgid+": "0:65534", "allow/net/accept+": "any!80", "deny/net/accept+": "any!80", "allow/net/link+": "route",
-    "deny/net/link+": "route",
+    "deny/net/link+": "route", "block+": "1.2.3.4",
 }  # fmt: skip
 
 

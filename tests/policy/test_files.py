@@ -57,7 +57,7 @@ def test_lines(folder: Path) -> None:
         ("include nowhere.syd-3\n", ENOENT, 1),
         ("include ../a.syd-3\n", EPERM, 1),
         ("include a.txt\n", EOPNOTSUPP, 1),
-        ("include a.netset\n", EOPNOTSUPP, 1),
+        ("include a.netset\n", ENOENT, 1),
         ("include_profile nope\n", EINVAL, 1),
         ("include_profile container\n", EOPNOTSUPP, 1),
         ("include main.syd-3\n", ELOOP, 1),

@@ -37,6 +37,11 @@ SYSTEM = (
 )
 READ = ["-poff", "-msandbox/read:on", "-mallow/read+/usr/***", "-mallow/read+/etc/ld.so.cache"]
 HIDE = ["-poff", "-phide", "-mallow/lpath+/***", "-mdeny/lpath+/etc/hosts"]
+# 192.0.2.1 is nobody (RFC 5737)
+FAR = (
+    f"{PYTHON} -S -c \"import socket; s = socket.create_server(('127.0.0.1', 0)); "
+    "socket.create_connection(('192.0.2.1', s.getsockname()[1]), 2)\""
+)
 TEMPORARY = "d=$(mktemp -d); echo x >$d/f; mv $d/f $d/g; ln -s g $d/h; rm -r $d"
 C_BUILD = "set -e; echo 'int main(){return 0;}' >a.c; cc -o a a.c; ./a; rm a a.c"
 
@@ -53,6 +58,7 @@ TABLE: dict[str, tuple[list[str], str, str, list[str] | None]] = {
     "nomem": (["-poff", "-pnomem", NOPIE], GAIN, MOUNT, None),
     "nopie": (["-plinux", "-pnopie", "-mallow/stat+/***"], f"{PYTHON} -S -c pass", SHADOW, None),
     "privileged": (["-poff", "-pprivileged"], "chown 1:1 . && chown 0:0 .", MOUNT, None),
+    "local": (["-poff", "-plocal", NOPIE], FAR, MOUNT, None),
     "lang": (["-poff", "-plang"], 'test "$LANG" = C.UTF-8 -a "$TZ" = UTC', 'test -n "$A_TOKEN"', None),
     "xdg": (["-poff", "-pxdg"], 'test "$XDG_DATA_HOME" = /x', 'test -n "$DISPLAY"', ["-poff", "-pgui"]),
     "gui": (["-poff", "-pgui"], 'test "$DISPLAY" = :7', 'test -n "$A_TOKEN"', None),
@@ -85,7 +91,7 @@ WITHOUT = {
     **{name: ["-poff"] for name in ("core", "privileged", "lang", "gui", "xdg")},
     **{name: ["-plinux"] for name in ("cwd", "paludis", "user", "ldd")},
     **{name: ["-plinux", NOPIE] for name in ("tty", "tty_native")},
-    "nomem": ["-poff", NOPIE],
+    **{name: ["-poff", NOPIE] for name in ("nomem", "local")},
     "nopie": ["-plinux", "-mallow/stat+/***"],
 }
 UNBUILT = [name for name in files.available() if profile_support(name)[0] == NO]
