@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FOLLOW = 1  # follow a symbolic link in the last component
 EMPTY = 2  # an empty path means dirfd itself (AT_EMPTY_PATH)
 UNOPENED = 4  # entry(): the object need not be looked for; names.exists() asks where the answer matters
+DOTLESS = 8  # ".." is EACCES, in the path and in every link on its way (trace/deny_dotdot)
+AS_KERNEL = 16  # the kernel will look it up by itself: of what the options force only NO_MAGICLINKS holds
 
 
 class Found:
@@ -205,4 +207,4 @@ class Call:
         raise NotImplementedError
 
 
-__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]
+__all__ = ["AS_KERNEL", "AT_FDCWD", "DOTLESS", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]

@@ -38,7 +38,7 @@ def may_create_at_once(call: Call, path: bytes, flags: int) -> bool:
     """Is there nothing in the rules that could refuse to make the plain `path`?"""
     rules = call.rules
     verdicts = rules.verdicts
-    if verdicts["stat"][path] or "fs" in rules.enabled:
+    if verdicts["stat"][path] or "fs" in rules.enabled or rules.resolve:
         return False
     for category in _ASKED[flags & _ACCMODE]:
         if verdicts[category][path]:

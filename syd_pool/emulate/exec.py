@@ -27,7 +27,7 @@ from stat import S_ISLNK, S_ISREG
 from time import time_ns
 
 from syd_pool.emulate import program
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, EMPTY, FOLLOW
 from syd_pool.emulate.judge import SIGKILL, act, send_signal
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
@@ -142,7 +142,7 @@ def _open_exec(call: Call, name: bytes) -> Found:
     """What open_exec() in fs/exec.c finds under a name that stands in a file.  Raises OSError."""
     if not name:  # it means the working directory, which is not executable
         raise OSError(EACCES, os.strerror(EACCES))
-    return call.find(call, AT_FDCWD, name, FOLLOW)
+    return call.find(call, AT_FDCWD, name, FOLLOW | AS_KERNEL if call.rules.resolve else FOLLOW)
 
 
 def _approve_needed(call: Call, found: Found) -> os.stat_result:

@@ -20,11 +20,11 @@ Of O_NOFOLLOW, which only says how to get there, F_GETFL shows nothing; all othe
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
+from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM
 from fcntl import F_SETFL, fcntl
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
-from syd_pool.emulate.call import AT_FDCWD, FOLLOW
+from syd_pool.emulate.call import AT_FDCWD, DOTLESS, FOLLOW
 from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
 from syd_pool.emulate.devices import TTY, is_quick, open_tty
 from syd_pool.emulate.paths import (
@@ -41,6 +41,7 @@ from syd_pool.emulate.paths import (
 from syd_pool.emulate.quick import quick
 from syd_pool.emulate.sticky import may_open_to_create
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
+from syd_pool.policy.forced import NO_DOTDOT, READ_ONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ VALID = (
     O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | os.O_APPEND | O_NONBLOCK | os.O_SYNC | os.O_ASYNC
     | os.O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | os.O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE_BIT
 )  # fmt: skip
+_CHANGES = O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE_BIT  # what trace/force_ro_open refuses, syd 3.52.0: EPERM
 _WITH_PATH = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC
 _NOT_REOPENED = O_CREAT | O_NOFOLLOW | O_PATH
 _HOW_SIZE = 24
@@ -135,23 +137,35 @@ def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: i
         if path != MAGIC or flags & (O_CREAT | O_PATH | O_DIRECTORY):
             return -EINVAL
         call.hand_command()
+    dotless = 0
+    if call.rules.opens:
+        dotless = _judge_forced(call, path, flags)
     if flags & O_CREAT:
-        return _open_or_create(call, dirfd, path, flags, mode, resolve)
+        return _open_or_create(call, dirfd, path, flags, mode, dotless | resolve << RESOLVE_SHIFT)
     if plain[path] and not resolve:
         fd = quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
         if fd >= 0:
             return _existing(call, fd, path, flags, mode)
         if fd == -ENOENT:
             return fd
-    how = (0 if flags & O_NOFOLLOW else FOLLOW) | resolve << RESOLVE_SHIFT
+    how = (0 if flags & O_NOFOLLOW else FOLLOW) | dotless | resolve << RESOLVE_SHIFT
     found = call.find(call, dirfd, path, how)
     if call.rules.verdicts["stat"][found.path]:
         call.judge("stat", found.path)
     return _existing(call, found.fd, found.path, flags, mode)
 
 
-def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
-    if plain[path] and not resolve:
+def _judge_forced(call: Call, path: bytes, flags: int) -> int:
+    """What the options force on an open: a flag for find().  Raises OSError when they refuse."""
+    opens = call.rules.opens
+    if opens & READ_ONLY and not flags & O_PATH and flags & _CHANGES:
+        raise OSError(EPERM, os.strerror(EPERM), path)
+    return DOTLESS if opens & NO_DOTDOT else 0
+
+
+def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, way: int) -> int | None:
+    """way: flags of find() beside FOLLOW"""
+    if plain[path] and not way >> RESOLVE_SHIFT:
         # the hot way: at most one look and one creation; what it cannot answer is looked at again below
         fd = -ENOENT if flags & O_EXCL else quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
         if fd >= 0:
@@ -160,7 +174,7 @@ def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, 
             result = create_at_once(call, path, flags, mode)
             if result is None or (result == -EEXIST and flags & O_EXCL):
                 return result
-    how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | resolve << RESOLVE_SHIFT
+    how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | way
     for _ in range(_MOST_RACES):
         found = call.entry(call, dirfd, path, how)
         if call.rules.verdicts["stat"][found.path]:

@@ -20,6 +20,9 @@ def quick(call: Call, path: bytes, how: int) -> int:
 
     Any other -errno means that find() has to look.  Raises OSError when the rules refuse.
     """
+    rules = call.rules
+    if rules.resolve:
+        return _LINK
     fd = raw_openat2_how(AT_FDCWD, path, how)
     if fd >= 0:
         call.keep(fd)
@@ -27,7 +30,6 @@ def quick(call: Call, path: bytes, how: int) -> int:
         if fd == _LINK:
             plain.learn(path, False)
         return fd
-    rules = call.rules
     if "walk" in rules.enabled:
         cut = path.rfind(b"/")
         if cut:

@@ -17,6 +17,7 @@ table does not name is refused there too.  To add a call is to add a function an
 
 from __future__ import annotations
 
+from syd_pool.policy.forced import NO_DOTDOT
 from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
@@ -42,6 +43,8 @@ _WITH = {
 }
 _MODES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat")  # what trace/force_umask is about, and open
 _NICE = "with trace/allow_unsafe_nice, of the command's processes only"
+# What trace/force_no_{magiclinks,symlinks,xdev} are about beside every row with `walk`
+_LEADING = ("getdents64", "bind", "connect", "sendto", "sendmsg", "sendmmsg")
 # Refused without an answer of ours unless the option is set (boundary/guards.py)
 LIFTED = {
     **dict.fromkeys(
@@ -211,6 +214,9 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
+        forced = (rules.resolve and ("walk" in categories or name in _LEADING)) or (
+            rules.opens & NO_DOTDOT and name in ("chdir", "fchdir")
+        )
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
         if name in LIFTED and not rules.option(LIFTED[name]):
@@ -219,7 +225,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
         # done by workers, which have a capability that the command has not
         kept = any(rules.option(option) for option in _WITH.get(name, ())) or (masked and name in _MODES)
         # even with every category off: magic links of other processes, and what /proc has of ours
-        if on or kept or (how == NOTIFY and categories is _OPEN):
+        if on or kept or forced or (how == NOTIFY and categories is _OPEN):
             yield row
     if not scoped:
         yield from SIGNALS

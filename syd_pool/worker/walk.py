@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from ctypes import addressof, create_string_buffer, string_at
-from errno import EACCES, EAGAIN, EBADF, EINVAL, ELOOP, ENOENT, ENOTDIR
+from errno import EACCES, EAGAIN, EBADF, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
+from stat import S_ISLNK
+from struct import Struct
 
-from syd_pool.emulate.call import AT_FDCWD, Found
+from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, DOTLESS, Found
 from syd_pool.emulate.judge import judge_walk
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
@@ -25,7 +27,16 @@ from syd_pool.emulate.paths import (
     text_of,
 )
 from syd_pool.emulate.sticky import target_of_last
-from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, raw_openat2, raw_openat2_how, raw_readlinkat
+from syd_pool.linux.libc import (
+    AT_EMPTY_PATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    raw_openat2,
+    raw_openat2_how,
+    raw_readlinkat,
+    raw_statx,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +56,14 @@ NAME, SLASH, DOT, UP = 0, 1, 2, 3
 
 _target_buffer = create_string_buffer(PATH_MAX)
 _target = addressof(_target_buffer)
+
+_NO_LINKS = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+_SELVES = (b"/self", b"/thread-self")  # links of procfs that no option refuses: they mean the caller
+
+STATX_MNT_ID = 0x1000  # <linux/stat.h>
+_MNT_ID, _MNT_ID_AT = Struct("Q"), 0x90  # stx_mnt_id of struct statx
+_statx_buffer = create_string_buffer(256)
+_statx = addressof(_statx_buffer)
 
 
 def judge_way(call: Call, directory: bytes) -> None:
@@ -113,6 +132,29 @@ def named(fd: int, beside: bytes) -> bytes:
     return beside + b"/" + text
 
 
+def same_mount(one: int, other: int | bytes) -> bool:
+    """Are two that we hold, or may name, in the same mount?"""
+    return _mount(one) == _mount(other)
+
+
+def _mount(what: int | bytes) -> int:
+    at, path = (AT_FDCWD, what) if isinstance(what, bytes) else (what, b"")
+    result = raw_statx(at, path, AT_EMPTY_PATH, STATX_MNT_ID, _statx)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return int(_MNT_ID.unpack_from(_statx_buffer, _MNT_ID_AT)[0])
+
+
+def is_refused_link(fd: int, text: bytes, forced: int) -> bool:
+    """Is what we hold a link of a kind that may not even be the last component (syd 3.52.0)?"""
+    if not S_ISLNK(os.fstat(fd).st_mode):
+        return False
+    inside = in_proc(text)
+    if inside in _SELVES:
+        return False
+    return bool(forced & RESOLVE_NO_SYMLINKS or (inside is not None and pid_in(inside)))
+
+
 def check_pid(call: Call, inside: bytes) -> None:
     """Raises OSError ENOENT for a path inside procfs that belongs to one of our processes."""
     pid = pid_in(inside)
@@ -131,14 +173,20 @@ class Walk:
     names  what is still to be opened from there; "." and empty ones are gone
     end    NAME, SLASH, DOT or UP
     links  how many links were followed
+    forced RESOLVE_NO_ flags of openat2(2) that hold on the whole way: XDEV, MAGICLINKS, SYMLINKS
+    dotless  ".." is refused
     """
 
-    __slots__ = ("at", "base", "call", "end", "links", "names")
+    __slots__ = ("at", "base", "call", "dotless", "end", "forced", "links", "names")
 
-    def __init__(self, call: Call, at: int, base: bytes, path: bytes):
+    def __init__(self, call: Call, at: int, base: bytes, path: bytes, how: int = 0):
         self.call = call
         self.at, self.base = at, base
         self.links = 0
+        self.forced = call.rules.resolve
+        if how & AS_KERNEL:
+            self.forced &= RESOLVE_NO_MAGICLINKS
+        self.dotless = how & DOTLESS
         self.names, self.end = split(path)
 
     def find(self, follow: int) -> Found:
@@ -171,8 +219,12 @@ class Walk:
                 check_pid(self.call, inside)
             how = HOW_FOLLOW if follow and self.end == NAME else HOW_LINK
             fd = raw_openat2_how(parent, names[-1], how)
+            if fd >= 0:
+                self.call.keep(fd)
+                if self.forced & RESOLVE_NO_XDEV and not same_mount(parent, fd):
+                    self.refuse(EXDEV)
             if fd != -ELOOP:
-                return self._found(self.call.keep(fd) if fd >= 0 else -1, parent, names[-1])
+                return self._found(max(fd, -1), parent, names[-1])
             self._splice(len(names))
 
     def text(self, count: int = -1) -> bytes:
@@ -205,7 +257,10 @@ class Walk:
                 return
 
     def _found(self, fd: int, parent: int, name: bytes) -> Found:
-        text = shown(self.text(), self.call.tgid)
+        text = self.text()
+        if fd >= 0 and self.forced & _NO_LINKS and is_refused_link(fd, text, self.forced):
+            self.refuse(ELOOP)
+        text = shown(text, self.call.tgid)
         judge_way(self.call, text if self.end >= DOT else above(text))
         return Found(fd, parent, b"" if self.end >= DOT else name, text, 0, self.end != NAME)
 
@@ -225,7 +280,7 @@ class Walk:
         path = self._spell(names)
         if end == DOT and names:
             path += b"/."
-        return open_path(self.at, path, flags, RESOLVE_NO_SYMLINKS)
+        return open_path(self.at, path, flags, RESOLVE_NO_SYMLINKS | self.forced & RESOLVE_NO_XDEV)
 
     def _open_parent(self) -> int:
         """The directory of the last name, kept; or -errno."""
@@ -238,6 +293,8 @@ class Walk:
         """Until no ".." is left, and what is left can be opened at once."""
         while b".." in self.names:
             names = self.names
+            if self.dotless:  # whatever is there
+                raise OSError(EACCES, os.strerror(EACCES), self.text())
             i = names.index(b"..")
             if i == 0:
                 self._up()
@@ -259,7 +316,7 @@ class Walk:
         if self.at == AT_FDCWD:
             del self.names[0]
             return
-        fd = raw_openat2(self.at, b"..", O_PATH | O_CLOEXEC | O_DIRECTORY, 0)
+        fd = raw_openat2(self.at, b"..", O_PATH | O_CLOEXEC | O_DIRECTORY, self.forced & RESOLVE_NO_XDEV)
         if fd < 0:
             self.refuse(-fd)
         del self.names[0]
@@ -300,6 +357,8 @@ class Walk:
             target = self._target(i, inside)
             if not target:
                 continue
+            if self.forced & RESOLVE_NO_SYMLINKS and inside not in _SELVES:
+                self.refuse(ELOOP)
             if i == len(self.names) and self.end < DOT and inside is None:
                 target = self._trusted(target)
             _learn(text)
@@ -355,6 +414,8 @@ class Walk:
             head = [] if target[:1] == b"/" else self.names[: i - 1]
             self.names = head + names + self.names[i:]
         if target[:1] == b"/":
+            if self.forced & RESOLVE_NO_XDEV and self.at != AT_FDCWD and not same_mount(self.at, b"/"):
+                self.refuse(EXDEV)
             self.at, self.base = AT_FDCWD, b""
 
     def _jump(self, i: int, inside: bytes) -> None:
@@ -362,10 +423,15 @@ class Walk:
         pid = pid_in(inside)
         if not is_own(self.call, pid) and not self.call.rules.option("trace/allow_unsafe_magiclinks"):
             raise OSError(EACCES, os.strerror(EACCES), inside)
+        if self.forced & RESOLVE_NO_MAGICLINKS:
+            self.refuse(ELOOP)
         fd = raw_openat2(AT_FDCWD, b"/proc" + inside, O_PATH | O_CLOEXEC, 0)
         if fd < 0:
             self.call.valid()
             self.refuse(-fd)
+        if self.forced & RESOLVE_NO_XDEV and not same_mount(fd, b"/proc"):
+            os.close(fd)
+            self.refuse(EXDEV)
         del self.names[:i]
         self._start_at(fd, b"/proc" + above(inside))
 
