@@ -129,6 +129,10 @@ class Call:
         """The caller's umask.  Asks valid() as well.  Raises Gone."""
         raise NotImplementedError
 
+    def room(self) -> None:
+        """Raises OSError EMFILE where the caller has as many descriptors as it may have."""
+        raise NotImplementedError
+
     def umask_with_room(self) -> builtins.int:
         """As umask(), for a call that will need a descriptor: raises OSError EMFILE at the caller's limit.
 
@@ -140,11 +144,12 @@ class Call:
         """Have `fd` closed once the call is answered, off the caller's time; returns it."""
         raise NotImplementedError
 
-    def install(self, fd: builtins.int, flags: builtins.int) -> None:
+    def install(self, fd: builtins.int, flags: builtins.int, alone: bool = False) -> None:
         """Answer with `fd` as a new descriptor of the caller and close ours.
 
         flags: of open(2), O_CLOEXEC counts; with an access mode in them ours is closed before the answer, so
         that the caller may write, close and execute the file at once (else ETXTBSY).
+        alone: ours is closed before the answer in every mode but strict.
         """
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ table does not name is refused there too.  To add a call is to add a function an
 
 from __future__ import annotations
 
-from syd_pool.policy.forced import NO_DOTDOT
+from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM
 from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
@@ -45,6 +45,9 @@ _MODES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat")  # wha
 _NICE = "with trace/allow_unsafe_nice, of the command's processes only"
 # What trace/force_no_{magiclinks,symlinks,xdev} are about beside every row with `walk`
 _LEADING = ("getdents64", "bind", "connect", "sendto", "sendmsg", "sendmmsg")
+# New descriptors without a path: about these options, no category
+_FRESH = ("trace/force_cloexec", "trace/force_rand_fd")
+_FRESH_NOTE = "judged by nothing; continued while neither option is set"
 # Refused without an answer of ours unless the option is set (boundary/guards.py)
 LIFTED = {
     **dict.fromkeys(
@@ -131,6 +134,10 @@ ROWS: tuple[Row, ...] = (
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
+    ("socket", NOTIFY, _FRESH, "fresh:socket", _FRESH_NOTE),
+    ("accept", NOTIFY, _FRESH, "fresh:accept", _FRESH_NOTE),
+    ("accept4", NOTIFY, _FRESH, "fresh:accept4", _FRESH_NOTE),
+    ("memfd_create", NOTIFY, _FRESH, "fresh:memfd_create", _FRESH_NOTE),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
     # about other processes only
     ("sched_setaffinity", NOTIFY, (), "priority:by_pid", "of another process only: one of the command's"),
@@ -166,6 +173,7 @@ CONTINUE: dict[str, str] = {
     "chdir": "only without ptrace, where the user chose the race",
     "fchdir": "only without ptrace, where the user chose the race",
     "mmap": "only without ptrace, where the user chose the race",
+    **dict.fromkeys(("socket", "accept", "accept4", "memfd_create"), "nothing of it is judged"),
     "socketpair": "registers only; what is judged is a constant",
     "setuid": "registers only",
     "setgid": "registers only",
@@ -201,6 +209,11 @@ IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"
             "setgroups", "capset", "prctl")  # fmt: skip
 
 
+def makes_sockets(rules: Ruleset) -> bool:
+    """May workers have to make sockets for the command (emulate/fresh.py)?"""
+    return is_open(rules.lock) or bool(rules.opens & (CLOEXEC | RANDOM))
+
+
 def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
     """The rows that the rules of a run put in force.
 
@@ -217,6 +230,8 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
         forced = (rules.resolve and ("walk" in categories or name in _LEADING)) or (
             rules.opens & NO_DOTDOT and name in ("chdir", "fchdir")
         )
+        if categories is _FRESH and rules.opens & (CLOEXEC | RANDOM):
+            forced = True
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
         if name in LIFTED and not rules.option(LIFTED[name]):

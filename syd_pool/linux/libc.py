@@ -103,6 +103,7 @@ _NR_GETXATTR = NR["getxattr"], NR["lgetxattr"]
 _NR_LISTXATTR = NR["listxattr"], NR["llistxattr"]
 _NR_SETXATTR = NR["setxattr"], NR["lsetxattr"]
 _NR_REMOVEXATTR = NR["removexattr"], NR["lremovexattr"]
+_NR_SOCKET, _NR_ACCEPT4, _NR_MEMFD = NR["socket"], NR["accept4"], NR["memfd_create"]
 _NR_BIND = NR["bind"]
 _NR_CONNECT = NR["connect"]
 _NR_SENDMSG = NR["sendmsg"]
@@ -122,8 +123,8 @@ _liov, _riov = addressof(_liov_buffer), addressof(_riov_buffer)
 # 0 in every other process.
 COOKIED = frozenset(
     ("openat2", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setfsuid", "setfsgid", "setgroups", "setresuid",
-     "setresgid", "capset", "bind", "connect", "shutdown", "landlock_create_ruleset", "landlock_add_rule",
-     "landlock_restrict_self")
+     "setresgid", "capset", "bind", "connect", "shutdown", "socket", "accept4", "landlock_create_ruleset",
+     "landlock_add_rule", "landlock_restrict_self")
 )  # fmt: skip
 _cookie_one = _cookie_two = 0
 
@@ -353,9 +354,34 @@ _address_first = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_l
     ("syscall", _libc)
 )
 _MSGHDR = Struct("QIxxxxQQQQi4x")  # struct msghdr: name, namelen, iov, iovlen, control, controllen, flags
+_LENGTH, _ADDRESS_SIZE = Struct("I"), 128  # struct sockaddr_storage
+_address_buffer = create_string_buffer(_LENGTH.size + _ADDRESS_SIZE)
+_address = addressof(_address_buffer)
 _OPTION = Struct("iI")  # an int and its length
 _option_buffer = create_string_buffer(_OPTION.size)
 _option = addressof(_option_buffer)
+
+
+def raw_socket(family: int, kind: int, protocol: int) -> int:
+    """socket(2): a new descriptor or -errno."""
+    fd = raw_syscall(_NR_SOCKET, family, kind, protocol, 0, _cookie_one, _cookie_two)
+    return fd if fd >= 0 else -get_errno()
+
+
+def raw_accept4(fd: int, flags: int) -> tuple[int, bytes]:
+    """accept4(2): (a new descriptor or -errno, the peer's address); it may block."""
+    _LENGTH.pack_into(_address_buffer, 0, _ADDRESS_SIZE)
+    made = raw_syscall(_NR_ACCEPT4, fd, _address + _LENGTH.size, _address, flags, _cookie_one, _cookie_two)
+    if made < 0:
+        return -get_errno(), b""
+    size = min(_LENGTH.unpack_from(_address_buffer)[0], _ADDRESS_SIZE)
+    return made, _address_buffer.raw[_LENGTH.size : _LENGTH.size + size]
+
+
+def raw_memfd_create(name: bytes, flags: int) -> int:
+    """memfd_create(2): a new descriptor or -errno."""
+    fd = _path_first(_NR_MEMFD, name, flags, 0, 0, 0, 0)
+    return fd if fd >= 0 else -get_errno()
 
 
 def raw_bind(fd: int, address: bytes) -> int:

@@ -17,6 +17,7 @@ from syd_pool.linux import notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
 from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.policy.forced import RANDOM
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_BOUND,
@@ -319,27 +320,31 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
     if fd < 0:
         raise Lie("announced a descriptor and sent none")
     try:
-        _, run_id, _, notification, _, _, _ = _own_call(worker, index)
+        _, run_id, _, notification, _, nr, _ = _own_call(worker, index)
         if len(data) != notify.ADDFD.size or run.config.fd_answers != "strict":
             raise Lie("handed over a descriptor without a call")
-        claimed, _, _, _, fd_flags = notify.ADDFD.unpack(data)
-        if claimed != notification or not _installable(fd):
+        claimed, _, _, number, fd_flags = notify.ADDFD.unpack(data)
+        if claimed != notification or not _installable(fd, nr) or (number and not run.config.rules.opens & RANDOM):
             raise Lie("handed over a descriptor for a call that is not its own")
         listener = listener_of(run, run_id)
         _settle(worker, index)
         try:
             flags = notify.SECCOMP_ADDFD_FLAG_SEND
-            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags))
+            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags, number))
         except OSError as error:
             answer_error(run, listener, notification, error.errno or EIO)
     finally:
         os.close(fd)
 
 
-def _installable(fd: int) -> bool:
-    """Can a call that opens give this?  Never a socket, and nothing anonymous: a listener, an eventfd, a pidfd."""
+def _installable(fd: int, nr: int) -> bool:
+    """Can this call give this?  Who opens gets no socket; nobody what is anonymous: a listener, an eventfd, a pidfd."""
     kind = os.fstat(fd).st_mode & 0o170000
-    return kind not in (0, 0o140000)
+    return kind == _SOCKET if nr in _MAKES_SOCKETS else kind not in (0, _SOCKET)
+
+
+_SOCKET = 0o140000
+_MAKES_SOCKETS = (NR["socket"], NR["accept"], NR["accept4"])
 
 
 def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:

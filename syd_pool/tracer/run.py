@@ -23,7 +23,7 @@ from time import monotonic
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, privileges, spawn, worker_filter
-from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force
+from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, makes_sockets
 from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
@@ -158,7 +158,8 @@ def _start(this: Run) -> None:
     this.signals = libc.signalfd([SIGCHLD, SIGTERM, SIGHUP, SIGALRM])
     this.handlers = handlers(config.rules, identity, config.signal_scope, config.test_null)
     this.capabilities = privileges.of_worker(config.rules, caps.current()[1])
-    this.confine = worker_filter.confinement(not config.rules.option("trace/allow_unsafe_nocookie"))
+    cookies = not config.rules.option("trace/allow_unsafe_nocookie")
+    this.confine = worker_filter.confinement(cookies, makes_sockets(config.rules))
     gc.freeze()
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)

@@ -41,7 +41,7 @@ class FakeCall(TreeCall):
         self.install_flags = 0
         self.blocked = 0
 
-    def install(self, fd: int, flags: int) -> None:
+    def install(self, fd: int, flags: int, alone: bool = False) -> None:
         self.installed, self.install_flags = fd, flags
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:

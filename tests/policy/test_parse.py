@@ -48,7 +48,7 @@ REFUSED = {
         |sandbox/force:on|sandbox/crypt:on|sandbox/ioctl:on|unshare/user:1|unshare/user,pid:1|unshare/all:on
         |pty/x:10|root:/x|root/fake:1|root/map:1
         |append+/x|mask+/x|block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
-        |symlink-try+/x|trace/force_cloexec:1|trace/deny_tsc:1
+        |symlink-try+/x|trace/deny_tsc:1
         |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
         |uts/host:a|time:5|workdir:/x|proxy/port:1
         |deny/ioctl+FIONBIO|deny/ioctl-TIOCSTI|allow/ioctl+TIOCSTI|allow/ioctl+TIOCLINUX!|deny/net/link+route
