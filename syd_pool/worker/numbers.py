@@ -38,7 +38,8 @@ def free_number(call: Caller) -> int:
         if _is_free(call, number):
             call.valid()
             return number
-    for number in (*range(start, limit), *range(LEAST, start)):  # nearly full
+    others: list[int] = [*range(start, limit), *range(LEAST, start)]
+    for number in others:  # nearly full
         if _is_free(call, number):
             call.valid()
             return number

@@ -259,12 +259,10 @@ def test_both_cookies_must_be_whole(name: str) -> None:
 @pytest.mark.parametrize("name", ["socket", "accept4"])
 def test_sockets_are_made_only_where_an_option_asks(name: str) -> None:
     """A run that starts locked without trace/force_cloexec and force_rand_fd needs no new sockets."""
-    rules = worker_filter.worker_rules()
     args = [0, 0, 0, 0, worker_filter._MARK_ONE, worker_filter._MARK_TWO]
-    assert seccomp.decide(rules, seccomp.KILL_PROCESS, NR[name], args) == seccomp.KILL_PROCESS
-    assert (
-        seccomp.decide(worker_filter.worker_rules(sockets=True), seccomp.KILL_PROCESS, NR[name], args) == seccomp.ALLOW
-    )
+    for sockets, action in ((False, seccomp.KILL_PROCESS), (True, seccomp.ALLOW)):
+        rules = worker_filter.worker_rules(sockets=sockets)
+        assert seccomp.decide(rules, seccomp.KILL_PROCESS, NR[name], args) == action
     made = Ruleset()
     made.profile("off")
     made.apply("lock:on")
