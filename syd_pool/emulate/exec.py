@@ -29,6 +29,7 @@ from time import time_ns
 from syd_pool.emulate import program
 from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, EMPTY, FOLLOW
 from syd_pool.emulate.judge import SIGKILL, act, send_signal
+from syd_pool.emulate.trusted import is_refused, judge_trusted
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
     AT_EXECVE_CHECK,
@@ -150,7 +151,8 @@ def _approve_needed(call: Call, found: Found) -> os.stat_result:
     try:
         return _approve(call, found)
     except OSError:
-        if call.rules.verdicts["exec"][found.path] in (FILTER, DENY):
+        refused = call.rules.verdicts["exec"][found.path] in (FILTER, DENY)
+        if refused or is_refused(call.rules, found.fd, found.path):
             send_signal(call, SIGKILL)
         raise
 
@@ -166,6 +168,8 @@ def _approve(call: Call, found: Found) -> os.stat_result:
         raise OSError(errno, os.strerror(errno), path)
     if status.st_nlink == 0:
         refuse_memfd(call, path)
+    if "tpe" in call.rules.enabled:
+        judge_trusted(call, found.fd, path)
     return status
 
 

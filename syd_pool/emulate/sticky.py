@@ -32,6 +32,11 @@ def file_user() -> int:
     return syscall("setfsuid", -1)
 
 
+def file_group() -> int:
+    """The group as which this thread acts on files, setfsgid(2)."""
+    return syscall("setfsgid", -1)
+
+
 def target_of_last(at: int, directory: bytes, link: bytes, target: bytes) -> bytes:
     """`target`, what the link says that a path ends in, if it may be followed.  Raises OSError EACCES.
 

@@ -30,7 +30,7 @@ NOTIFY, TRACE, NOTE, UNBUILT = "notify", "trace", "note", "unbuilt"
 
 _STAT = ("stat", "walk")
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
-_EXEC = ("exec", "walk", "stat")
+_EXEC = ("exec", "tpe", "walk", "stat")
 _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "elf_static", "script"))
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
@@ -126,7 +126,13 @@ ROWS: tuple[Row, ...] = (
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
     ("umask", NOTE, (), "", "nothing is judged; workers create under the caller's umask, which they remember"),
-    ("mmap", TRACE, ("exec",), "mapping:mmap", "PROT_EXEC of a file only; without ptrace: judged and continued, racy"),
+    (
+        "mmap",
+        TRACE,
+        ("exec", "tpe"),
+        "mapping:mmap",
+        "PROT_EXEC of a file; without ptrace: judged and continued, racy",
+    ),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
     ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
     ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),

@@ -50,7 +50,6 @@ _SETID = "the change a rule names may be made more than once"
 _NAMESPACES = "namespaces are not built yet"
 _MOUNTS = "mounts and another root are not built yet"
 _UTS = "uname(2) is not answered by us yet"
-_TPE = "trusted path execution is not built yet"
 _PROXY = "the proxy is not built yet"
 _PTY = "the terminal is not replaced yet"
 _CRYPT = "encryption is not built"
@@ -215,11 +214,11 @@ OPTIONS: dict[str, Row] = {
     "mem/max": (SIZE, 0, NO, LIVE, _MEMORY),
     "mem/vm_max": (SIZE, 0, NO, LIVE, _MEMORY),
     "pid/max": (UINT, 0, NO, LIVE, "process limits are not built yet"),
-    "tpe/gid": (UINT, None, NO, LIVE, _TPE),
-    "tpe/negate": (BOOL, False, NO, LIVE, _TPE),
-    "tpe/root_owned": (BOOL, False, NO, LIVE, _TPE),
-    "tpe/user_owned": (BOOL, False, NO, LIVE, _TPE),
-    "tpe/root_mount": (BOOL, False, NO, LIVE, _TPE),
+    "tpe/gid": (UINT, None, YES, LIVE, ""),
+    "tpe/negate": (BOOL, False, YES, LIVE, ""),
+    "tpe/root_owned": (BOOL, False, YES, LIVE, ""),
+    "tpe/user_owned": (BOOL, False, YES, LIVE, ""),
+    "tpe/root_mount": (BOOL, False, YES, LIVE, ""),
     "crypt/key": (TEXT, None, NO, START, _CRYPT),
     "crypt/key/enc": (TEXT, None, NO, START, _CRYPT),
     "crypt/key/mac": (TEXT, None, NO, START, _CRYPT),

@@ -46,7 +46,6 @@ _DEFAULTS = {
 GUARD_WHY = {
     "ioctl": "lists of ioctl requests are not built yet",
     "force": "checksums of executables are not built yet",
-    "tpe": "trusted path execution is not built yet",
     "lock": "Landlock is not built yet",
     "mem": "memory limits are not built yet",
     "pid": "process limits are not built yet",

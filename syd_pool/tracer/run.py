@@ -221,7 +221,9 @@ def _on_outcome(this: Run) -> None:
         this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
-    if failed.reason == "exec" and failed.errno == EACCES and not this.config.rules.has_rules(ALLOW, ["exec"]):
+    rules = this.config.rules
+    silent = "exec" in rules.enabled and not rules.has_rules(ALLOW, ["exec"])
+    if failed.reason == "exec" and failed.errno == EACCES and silent:
         os.write(2, b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n")
     this.ended = True
 

@@ -9,10 +9,10 @@ import os
 from ctypes import addressof, create_string_buffer, string_at
 from errno import EACCES, EAGAIN, EBADF, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
 from stat import S_ISLNK
-from struct import Struct
 
 from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, DOTLESS, Found
 from syd_pool.emulate.judge import judge_walk
+from syd_pool.emulate.mounts import same_mount
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
@@ -28,14 +28,12 @@ from syd_pool.emulate.paths import (
 )
 from syd_pool.emulate.sticky import target_of_last
 from syd_pool.linux.libc import (
-    AT_EMPTY_PATH,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
     raw_openat2,
     raw_openat2_how,
     raw_readlinkat,
-    raw_statx,
 )
 
 TYPE_CHECKING = False
@@ -59,11 +57,6 @@ _target = addressof(_target_buffer)
 
 _NO_LINKS = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _SELVES = (b"/self", b"/thread-self")  # links of procfs that no option refuses: they mean the caller
-
-STATX_MNT_ID = 0x1000  # <linux/stat.h>
-_MNT_ID, _MNT_ID_AT = Struct("Q"), 0x90  # stx_mnt_id of struct statx
-_statx_buffer = create_string_buffer(256)
-_statx = addressof(_statx_buffer)
 
 
 def judge_way(call: Call, directory: bytes) -> None:
@@ -130,19 +123,6 @@ def named(fd: int, beside: bytes) -> bytes:
     if text[:1] == b"(":  # "(unreachable)": outside of the root
         raise OSError(EACCES, os.strerror(EACCES), text)
     return beside + b"/" + text
-
-
-def same_mount(one: int, other: int | bytes) -> bool:
-    """Are two that we hold, or may name, in the same mount?"""
-    return _mount(one) == _mount(other)
-
-
-def _mount(what: int | bytes) -> int:
-    at, path = (AT_FDCWD, what) if isinstance(what, bytes) else (what, b"")
-    result = raw_statx(at, path, AT_EMPTY_PATH, STATX_MNT_ID, _statx)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return int(_MNT_ID.unpack_from(_statx_buffer, _MNT_ID_AT)[0])
 
 
 def is_refused_link(fd: int, text: bytes, forced: int) -> bool:
