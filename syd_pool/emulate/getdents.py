@@ -1,6 +1,7 @@
 """getdents64(2): category `stat`; hidden entries are cut out, and so are our processes from procfs.
 
-trace/force_no_magiclinks hides the links of /proc/PID, which could not be followed (syd(2)).
+So are names that are not safe (filenames.py), and with trace/force_no_magiclinks the links of /proc/PID, which could
+not be followed (syd(2)).
 
 The caller's own open directory is read, through a duplicate that shares its offset, so whatever is
 read counts as read: the effect is announced, and undone when the caller's buffer turns out to be bad.
@@ -14,9 +15,11 @@ import os
 from ctypes import addressof, create_string_buffer, memset
 from struct import Struct
 
+from syd_pool.emulate.filenames import safe
 from syd_pool.emulate.paths import in_proc, pid_in, shown, text_of
 from syd_pool.linux.libc import PROC_SUPER_MAGIC, RESOLVE_NO_MAGICLINKS, fstatfs_type, raw_getdents64
 from syd_pool.policy.actions import WARN
+from syd_pool.policy.forced import FILENAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +77,7 @@ def _cut(call: Call, directory: bytes, length: int, pids: bool, links: bool) -> 
     """
     verdicts = call.rules.verdicts["stat"]
     own_pids = call.own_pids
+    guarded = not call.rules.lifted & FILENAME
     prefix = directory.rstrip(b"/") + b"/"
     raw = _view[:length].tobytes()
     at = kept = 0
@@ -84,6 +88,7 @@ def _cut(call: Call, directory: bytes, length: int, pids: bool, links: bool) -> 
         hidden = name not in (b".", b"..") and (
             verdicts[prefix + name] > WARN
             or (pids and name.isdigit() and int(name) in own_pids)
+            or (guarded and not safe[name])
             or (links and raw[at + _TYPE_AT] == _DT_LNK)
         )
         if not hidden:

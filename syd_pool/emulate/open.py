@@ -39,9 +39,9 @@ from syd_pool.emulate.paths import (
     plain,
 )
 from syd_pool.emulate.quick import quick
-from syd_pool.emulate.sticky import may_open_to_create
+from syd_pool.emulate.sticky import is_own_and_closed, may_open_to_create
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
-from syd_pool.policy.forced import NO_DOTDOT, READ_ONLY
+from syd_pool.policy.forced import CREATE, NO_DOTDOT, READ_ONLY, SUID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ VALID = (
     | os.O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | os.O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE_BIT
 )  # fmt: skip
 _CHANGES = O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE_BIT  # what trace/force_ro_open refuses, syd 3.52.0: EPERM
+_SET_ID = 0o6000
 _WITH_PATH = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC
 _NOT_REOPENED = O_CREAT | O_NOFOLLOW | O_PATH
 _HOW_SIZE = 24
@@ -165,6 +166,8 @@ def _judge_forced(call: Call, path: bytes, flags: int) -> int:
 
 def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, way: int) -> int | None:
     """way: flags of find() beside FOLLOW"""
+    if not call.rules.lifted & CREATE:
+        flags |= O_NOFOLLOW  # nothing is made or opened to be made behind a link (syd(7), Trusted File Creation)
     if plain[path] and not way >> RESOLVE_SHIFT:
         # the hot way: at most one look and one creation; what it cannot answer is looked at again below
         fd = -ENOENT if flags & O_EXCL else quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
@@ -202,8 +205,10 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
     refused = _wrong_kind(kind, flags)
     if refused:
         return refused
-    if flags & O_CREAT and not may_open_to_create(status, path):
+    if flags & O_CREAT and not _may_create(call, status, path):
         return -EACCES
+    if kind & _SET_ID and S_ISREG(kind) and not call.rules.lifted & SUID:
+        return -EACCES  # in every mode (syd 3.52.0)
     if not plain[path]:
         _guard_proc(call, path, kind, flags)
     _judge(call, path, kind, flags)
@@ -227,6 +232,13 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         return fd
     call.install(fd, flags & (O_CLOEXEC | O_ACCMODE if S_ISREG(kind) else O_CLOEXEC))
     return None
+
+
+def _may_create(call: Call, status: os.stat_result, path: bytes) -> bool:
+    """May what exists be opened with O_CREAT?  It was opened to be new, and somebody else may have put it there."""
+    if not call.rules.lifted & CREATE and (S_ISREG(status.st_mode) or S_ISFIFO(status.st_mode)):
+        return is_own_and_closed(status)
+    return may_open_to_create(status, path)
 
 
 def _wrong_kind(kind: int, flags: int) -> int:

@@ -187,7 +187,7 @@ class Ruleset:
     live        the command runs: nothing is expanded any more
     defaults    category -> action when no rule matches
     values      options that were set; ask option(), set with set_options()
-    resolve, opens  what they force on every look-up and open (forced.py)
+    resolve, opens, lifted  what they force on every look-up and open, and what they permit (forced.py)
     env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
     passenv     patterns of variables that are passed on although they look dangerous
     passed      names of such variables (-e)
@@ -207,6 +207,7 @@ class Ruleset:
         "filesystem",
         "filesystems",
         "landlock",
+        "lifted",
         "live",
         "lock",
         "opens",
@@ -229,7 +230,7 @@ class Ruleset:
         self.enabled: set[str] = set(categories.ON_BY_DEFAULT)
         self.defaults: dict[str, int] = {"pid": KILL, "lock": KILL}
         self.values: dict[str, Value] = {}
-        self.resolve, self.opens = 0, 0
+        self.resolve, self.opens, self.lifted = 0, 0, 0
         self.env: list[tuple[str, bytes, bytes]] = []
         self.passenv: list[str] = []
         self.passed: set[bytes] = set()
@@ -316,7 +317,7 @@ class Ruleset:
     def set_options(self, values: Mapping[str, Value]) -> None:
         """<option>:<value>"""
         self.values.update(values)
-        self.resolve, self.opens = forced(self.values)
+        self.resolve, self.opens, self.lifted = forced(self.values)
 
     def add(self, action: int, category: str, pattern: bytes) -> None:
         """<action>/<category>+<pattern>"""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from ctypes import addressof, create_string_buffer, string_at
-from errno import EACCES, EAGAIN, EBADF, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
+from errno import EACCES, EAGAIN, EBADF, EILSEQ, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
 from stat import S_ISLNK
 
 from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, DOTLESS, Found
+from syd_pool.emulate.filenames import safe
 from syd_pool.emulate.judge import judge_walk
 from syd_pool.emulate.mounts import same_mount
 from syd_pool.emulate.paths import (
@@ -26,7 +27,7 @@ from syd_pool.emulate.paths import (
     shown,
     text_of,
 )
-from syd_pool.emulate.sticky import target_of_last
+from syd_pool.emulate.sticky import is_shared, target_of_last
 from syd_pool.linux.libc import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
@@ -35,6 +36,7 @@ from syd_pool.linux.libc import (
     raw_openat2_how,
     raw_readlinkat,
 )
+from syd_pool.policy.forced import FILENAME, SYMLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -238,6 +240,8 @@ class Walk:
 
     def _found(self, fd: int, parent: int, name: bytes) -> Found:
         text = self.text()
+        if self.names and not safe[self.names[-1]] and not self.call.rules.lifted & FILENAME:
+            self.refuse(EILSEQ)
         if fd >= 0 and self.forced & _NO_LINKS and is_refused_link(fd, text, self.forced):
             self.refuse(ELOOP)
         text = shown(text, self.call.tgid)
@@ -339,8 +343,8 @@ class Walk:
                 continue
             if self.forced & RESOLVE_NO_SYMLINKS and inside not in _SELVES:
                 self.refuse(ELOOP)
-            if i == len(self.names) and self.end < DOT and inside is None:
-                target = self._trusted(target)
+            if inside is None:
+                target = self._trusted(i, target)
             _learn(text)
             judge_way(self.call, above(shown(text, self.call.tgid)))
             if inside is not None and pid_in(inside):
@@ -377,10 +381,16 @@ class Walk:
             self.refuse(-size)
         return b""
 
-    def _trusted(self, target: bytes) -> bytes:
-        """What the link that the path ends in says, if it may be followed in such a directory."""
+    def _trusted(self, i: int, target: bytes) -> bytes:
+        """What the link of the first `i` names says, if it may be followed in such a directory."""
+        directory = self._spell(self.names[: i - 1])
         try:
-            return target_of_last(self.at, self._spell(self.names[:-1]), self._spell(self.names), target)
+            if not self.call.rules.lifted & SYMLINKS:
+                if is_shared(os.stat(directory, dir_fd=self.at, follow_symlinks=False)):
+                    self.refuse(ELOOP)
+            elif i == len(self.names) and self.end < DOT:
+                return target_of_last(self.at, directory, self._spell(self.names), target)
+            return target
         except OSError as error:
             self.refuse(error.errno or EACCES)
 

@@ -21,7 +21,7 @@ class Rules:
         self.options = set(options)
         self.enabled = set(enabled)
         self.lock = "unset"
-        self.resolve, self.opens = forced(dict.fromkeys(options, True))
+        self.resolve, self.opens, self.lifted = forced(dict.fromkeys(options, True))
 
     def option(self, name: str) -> bool:
         return name in self.options

@@ -242,7 +242,7 @@ def test_read_only_opens(tmp_path: Path, path: bytes, flags: int) -> None:
 @pytest.mark.parametrize("option", FLAGS)
 def test_paths_are_ours_with_every_category_off(option: str) -> None:
     """An option that forces something brings the calls that it is about."""
-    assert forced({option: True}) == (FLAGS[option], 0)
+    assert forced({option: True}) == (FLAGS[option], 0, 0)
     off = ruleset("lock:on")
     assert "stat" not in {row[0] for row in in_force(off)}
     on = {row[0] for row in in_force(ruleset(f"{option}:1", "lock:on"))}
