@@ -74,6 +74,7 @@ class Call:
         "nr",
         "own_pids",
         "rules",
+        "run_id",
         "tgid",
         "tid",
     )
@@ -87,6 +88,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
+    run_id: str  # 128 hexadecimal digits that name the run
     magic: bool  # the run began with rules that may change or be seen: /dev/syd is there
     own_pids: Ours  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py

@@ -20,13 +20,13 @@ Of O_NOFOLLOW, which only says how to get there, F_GETFL shows nothing; all othe
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM
+from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM
 from fcntl import F_SETFL, fcntl
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, DOTLESS, FOLLOW
 from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
-from syd_pool.emulate.devices import TTY, is_quick, open_tty
+from syd_pool.emulate.devices import TTY, is_kfd, is_quick, open_tty
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
@@ -40,8 +40,10 @@ from syd_pool.emulate.paths import (
 )
 from syd_pool.emulate.quick import quick
 from syd_pool.emulate.sticky import is_own_and_closed, may_open_to_create
+from syd_pool.emulate.substitute import substitute
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
-from syd_pool.policy.forced import CREATE, NO_DOTDOT, READ_ONLY, SUID
+from syd_pool.linux.numbers import NR
+from syd_pool.policy.forced import CREATE, KFD, NO_DOTDOT, READ_ONLY, SUID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ VALID = (
     | os.O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | os.O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE_BIT
 )  # fmt: skip
 _CHANGES = O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE_BIT  # what trace/force_ro_open refuses, syd 3.52.0: EPERM
+_NR_OPENAT2 = NR["openat2"]
 _SET_ID = 0o6000
 _WITH_PATH = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC
 _NOT_REOPENED = O_CREAT | O_NOFOLLOW | O_PATH
@@ -209,7 +212,8 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         return -EACCES
     if kind & _SET_ID and S_ISREG(kind) and not call.rules.lifted & SUID:
         return -EACCES  # in every mode (syd 3.52.0)
-    if not plain[path]:
+    special = not plain[path]
+    if special:
         _guard_proc(call, path, kind, flags)
     _judge(call, path, kind, flags)
     if "fs" in call.rules.enabled:
@@ -221,6 +225,8 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         how &= ~O_EXCL  # alone it has a meaning of its own, for block devices
     if flags & O_PATH:
         how |= O_NONBLOCK
+    if S_ISCHR(kind) and call.rules.lifted & KFD and is_kfd(status.st_rdev):
+        return _leave_kfd(call, flags)
     if S_ISREG(kind) or S_ISDIR(kind):
         if flags & O_TRUNC:
             call.valid()
@@ -230,7 +236,23 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         fd = _open_special(call, held, kind, status.st_rdev, how, flags & O_PATH)
     if fd < 0:
         return fd
+    if special and S_ISREG(kind) and not flags & O_ACCMODE:
+        fd = substitute(call, fd, path, how)
     call.install(fd, flags & (O_CLOEXEC | O_ACCMODE if S_ISREG(kind) else O_CLOEXEC))
+    return None
+
+
+def _leave_kfd(call: Call, flags: int) -> int | None:
+    """trace/allow_unsafe_open_kfd: the kernel opens the device in the caller, who alone may use it then (syd(2)).
+
+    The path is resolved again: whoever sets the option allows a race for as long as it is set.
+    """
+    if call.nr == _NR_OPENAT2:
+        return -ENOSYS
+    if flags & O_ACCMODE != O_RDWR or flags & (O_CREAT | O_TRUNC | O_TMPFILE_BIT):
+        return -EACCES
+    call.valid()
+    call.resume()
     return None
 
 

@@ -22,6 +22,7 @@ from syd_pool.linux.libc import (
     raw_fstatat,
     raw_statx,
 )
+from syd_pool.policy.forced import STAT_BDEV, STAT_CDEV
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ _SIZE = 144  # struct stat of x86_64
 _SIZE_X = 256  # struct statx
 _buffer = create_string_buffer(_SIZE_X)
 _status = addressof(_buffer)
+_bytes = memoryview(_buffer).cast("B")
+
+# Where the upper half of the mode is, and (last access, last change of the content, change of the status)
+_MODE_AT, _TIMES = 25, (72, 88, 104)
+_STATX_MODE_AT, _STATX_TIMES = 29, (64, 112, 96)
+_KIND, _DEVICE, _BLOCK = 0xB0, 0x20, 0x40  # of that half: S_IFCHR is 0x20, S_IFBLK 0x60
+
+
+def _without_times(call: Call, half: int, places: tuple[int, int, int]) -> None:
+    """When a device was used last tells what others type and write (syd(7), Device Sidechannel Mitigations)."""
+    if not call.rules.lifted & (STAT_BDEV if half & _BLOCK else STAT_CDEV):
+        access, change, status = places
+        _bytes[access : access + 12] = _bytes[change : change + 12] = _bytes[status : status + 12]
 
 
 def stat(call: Call) -> int:
@@ -76,6 +90,8 @@ def statx(call: Call) -> int:
     result = raw_statx(found.fd, b"", how, mask, _status)
     if result < 0:
         return result
+    if _bytes[_STATX_MODE_AT] & _KIND == _DEVICE:
+        _without_times(call, _bytes[_STATX_MODE_AT], _STATX_TIMES)
     call.valid()
     call.write_from(call.args[4], _status, _SIZE_X)
     return 0
@@ -132,6 +148,8 @@ def _answer(call: Call, fd: int, buffer: int) -> int:
     result = raw_fstat(fd, _status)
     if result < 0:
         return result
+    if _bytes[_MODE_AT] & _KIND == _DEVICE:
+        _without_times(call, _bytes[_MODE_AT], _TIMES)
     call.valid()
     call.write_from(buffer, _status, _SIZE)
     return 0
@@ -150,5 +168,7 @@ def _descriptor(call: Call, fd: int, buffer: int) -> int:
         return -EBADF if result == -ENOENT else result
     if not buffer:
         return -EFAULT
+    if _bytes[_MODE_AT] & _KIND == _DEVICE:
+        _without_times(call, _bytes[_MODE_AT], _TIMES)
     call.write_from(buffer, _status, _SIZE)
     return 0

@@ -17,7 +17,7 @@ table does not name is refused there too.  To add a call is to add a function an
 
 from __future__ import annotations
 
-from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM
+from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM, XATTR
 from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
@@ -171,8 +171,8 @@ ROWS: tuple[Row, ...] = (
 # I5: the only calls that may be answered with CONTINUE, each with its reason.  Every other one is
 # answered with a value, and worker/answer.py refuses to build the flag for it.
 CONTINUE: dict[str, str] = {
-    "open": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
-    "openat": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
+    "open": "O_PATH or /dev/kfd, where the user chose the race (trace/allow_unsafe_open_path, open_kfd)",
+    "openat": "O_PATH or /dev/kfd, where the user chose the race (trace/allow_unsafe_open_path, open_kfd)",
     "openat2": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
     "execve": "only without ptrace, where the user chose the race",
     "execveat": "only without ptrace, where the user chose the race",
@@ -236,6 +236,8 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
         forced = (rules.resolve and ("walk" in categories or name in _LEADING)) or (
             rules.opens & NO_DOTDOT and name in ("chdir", "fchdir")
         )
+        if not rules.lifted & XATTR and name.endswith("xattr") and how == NOTIFY:
+            forced = True
         if categories is _FRESH and rules.opens & (CLOEXEC | RANDOM):
             forced = True
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):

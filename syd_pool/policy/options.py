@@ -44,6 +44,8 @@ START, LIVE = "start", "live"
 INFINITY = 2**64 - 1  # rlimit/*:inf, RLIM_INFINITY of setrlimit(2)
 
 _NO_GUARD = "the guard that it lifts is not built: what it permits is permitted always"
+_FSTAT = "fstat(2) of a device that is open shows its times in any case: it is native"
+_PROC = "no effect without unshare/pid:1, as in syd, and that is not built yet"
 _OWN = "our own memory is not guarded in this way; nothing to lift"
 _KEPT = "the command gets the capability, where in syd only its emulators have it"
 _SETID = "the change a rule names may be made more than once"
@@ -93,7 +95,7 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_kcapi": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_keyring": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_kptr": (BOOL, False, PARTLY, START, _NO_GUARD),
-    "trace/allow_unsafe_machine_id": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_machine_id": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_madvise": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_magiclinks": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_mbind": (BOOL, False, YES, START, ""),
@@ -104,11 +106,11 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_nice": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_nocookie": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_nomseal": (BOOL, False, PARTLY, START, _OWN),
-    "trace/allow_unsafe_notify_bdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
-    "trace/allow_unsafe_notify_cdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_notify_bdev": (BOOL, False, YES, LIVE, ""),
+    "trace/allow_unsafe_notify_cdev": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_noxom": (BOOL, False, PARTLY, START, _OWN),
     "trace/allow_unsafe_oob": (BOOL, False, YES, START, ""),
-    "trace/allow_unsafe_open_kfd": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_open_kfd": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_open_path": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_open_suid": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_page_cache": (BOOL, False, YES, START, ""),
@@ -121,8 +123,8 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_pkey": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_prctl": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_prlimit": (BOOL, False, YES, START, ""),
-    "trace/allow_unsafe_proc_files": (BOOL, False, PARTLY, START, _NO_GUARD),
-    "trace/allow_unsafe_proc_pid_status": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_proc_files": (BOOL, False, PARTLY, START, _PROC),
+    "trace/allow_unsafe_proc_pid_status": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_ptrace": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_recvmsg": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_rseq": (BOOL, False, PARTLY, START, _NO_GUARD),
@@ -140,9 +142,9 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_shm": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_sigreturn": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_socket": (BOOL, False, PARTLY, START, _KEPT),
-    "trace/allow_unsafe_stat_bdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
-    "trace/allow_unsafe_stat_cdev": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
-    "trace/allow_unsafe_sticky": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_stat_bdev": (BOOL, False, PARTLY, LIVE, _FSTAT),
+    "trace/allow_unsafe_stat_cdev": (BOOL, False, PARTLY, LIVE, _FSTAT),
+    "trace/allow_unsafe_sticky": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_symlinks": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_sync": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_sysinfo": (BOOL, False, PARTLY, START, _NO_GUARD),
@@ -151,7 +153,7 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_unsafe_uname": (BOOL, False, PARTLY, START, _NO_GUARD),
     "trace/allow_unsafe_uring": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_vmsplice": (BOOL, False, YES, START, ""),
-    "trace/allow_unsafe_xattr": (BOOL, False, PARTLY, LIVE, _NO_GUARD),
+    "trace/allow_unsafe_xattr": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsupp_socket": (BOOL, False, YES, START, ""),
     "trace/deny_dotdot": (BOOL, False, YES, LIVE, ""),
     "trace/deny_exec_elf32": (BOOL, False, YES, LIVE, ""),

@@ -80,6 +80,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
+    birth.run_id = run.config.run_id
     birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
     # Inherited: a user whose descriptors in flight are at their limit can be sent none (unix(7), ETOOMANYREFS).
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)

@@ -112,6 +112,7 @@ class Birth:
         "position",
         "request",
         "rules",
+        "run_id",
         "socket",
     )
     request: int
@@ -128,6 +129,7 @@ class Birth:
     position: int  # of the journal that `rules` are at
     answers: str
     rules: Ruleset
+    run_id: str
     handlers: dict[int, Handler]
     capabilities: tuple[int, int] | None  # (effective, permitted) to act with; None only in tests
     confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
@@ -192,7 +194,7 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
     caller.umasks = {0: umask}
     caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
-    caller.rules = birth.rules
+    caller.rules, caller.run_id = birth.rules, birth.run_id
     caller.magic = birth.rules.lock != ON
     if birth.journal >= 0:
         caller.journal = map_journal(birth.journal)

@@ -72,6 +72,7 @@ class TreeCall(Call):
         self.tid = self.tgid = pid
         self.nr = NR[name]
         self.args = tuple(a & 0xFFFFFFFFFFFFFFFF for a in (*args, 0, 0, 0, 0, 0, 0))[:6]
+        self.run_id = "0123456789abcdef" * 8
         self.own_pids = ()
         self.find, self.entry = lookup.find, lookup.entry
         self.effects = 0
