@@ -52,6 +52,7 @@ LIFTED = (
     "trace/allow_unsafe_symlinks:1",
     "trace/allow_unsafe_sticky:1",
     "trace/allow_unsafe_filename:1",
+    "trace/allow_unsafe_xattr:1",  # cp -a sets an ACL
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)

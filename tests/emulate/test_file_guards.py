@@ -6,7 +6,7 @@ Errnos are those of syd 3.52.0, measured; natively every one of these calls succ
 from __future__ import annotations
 
 import os
-from errno import EACCES, EEXIST, EILSEQ, ELOOP, ENOENT, EPERM
+from errno import EACCES, EEXIST, EILSEQ, EINVAL, ELOOP, ENODATA, ENOENT, ENOSYS, EPERM, ERANGE
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +15,11 @@ from syd_pool.emulate.chdir import judge_chdir
 from syd_pool.emulate.exec import judge_exec
 from syd_pool.emulate.filenames import safe
 from syd_pool.emulate.link import _may_be_linked
+from syd_pool.emulate.substitute import masked, original
 from syd_pool.linux.libc import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
 from syd_pool.policy import Ruleset
 from tests.emulate.fake import BUFFER, Caller, Opened, calling, open_how
+from tests.emulate.trees import handler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,3 +235,170 @@ def test_only_what_can_be_read_and_written_is_linked(tmp_path: Path, mode: int, 
         os.seteuid(0)
         os.setegid(0)
         os.close(fd)
+
+
+# --- extended attributes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="trusted attributes need root")
+def test_closed_namespaces_of_attributes(tmp_path: Path) -> None:
+    """ENODATA, EPERM and not listed, by path and by descriptor, while the caller may not edit the rules."""
+    for caller, guarded in callers(tmp_path, "allow_unsafe_xattr"):
+        path = tmp_path / str(guarded) / "f"
+        path.write_text("x")
+        for name in ("user.a", "trusted.a", "security.a"):
+            os.setxattr(path, name, b"1")
+        fd = caller.do(os.open, "f", os.O_RDWR)
+        for first, mark in ((b"f", ""), (fd, "f")):
+            for name in (b"trusted.a", b"security.a"):
+                assert (caller.ours(f"{mark}getxattr", first, name, BUFFER, 9)[0] == -ENODATA) == guarded
+                assert (caller.ours(f"{mark}setxattr", first, name, b"2", 1, 0)[0] == -EPERM) == guarded
+            size, text = caller.ours(f"{mark}listxattr", first, BUFFER, 999)
+            assert (b"trusted.a\0" in text[:size]) is (b"security.a\0" in text[:size]) is not guarded
+            assert b"user.a\0" in text[:size]
+            assert caller.ours(f"{mark}listxattr", first, BUFFER, 0)[0] == size
+            assert caller.ours(f"{mark}listxattr", first, BUFFER, size - 1)[0] == -ERANGE
+            assert caller.ours(f"{mark}getxattr", first, b"user.a", BUFFER, 9)[0] == 1
+        assert (caller.ours("removexattr", b"f", b"trusted.a")[0] == -ENODATA) == guarded
+        assert ("trusted.a" in os.listxattr(path)) is guarded
+        caller.rules.apply("lock:off")
+        assert caller.ours("getxattr", b"f", b"security.a", BUFFER, 9)[0] == 1, "who may edit may"
+
+
+# --- devices ------------------------------------------------------------------------------------------------
+
+
+def times(status: bytes) -> tuple[bytes, bytes, bytes]:
+    """st_atim, st_mtim, st_ctim of struct stat."""
+    return status[72:84], status[88:100], status[104:116]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes devices")
+@pytest.mark.parametrize("kind", ["cdev", "bdev"])
+def test_times_of_devices(tmp_path: Path, kind: str) -> None:
+    """stat and statx show when the status changed in place of the last use; of files they show all."""
+    for caller, guarded in callers(tmp_path, f"allow_unsafe_stat_{kind}"):
+        place = tmp_path / str(guarded)
+        os.mknod(place / "n", 0o600 | (0o020000 if kind == "cdev" else 0o060000), os.makedev(1, 3))
+        (place / "f").write_text("")
+        for name in ("n", "f"):
+            os.utime(place / name, (1, 2))
+            alike = guarded and name == "n"
+            for call, args in (("stat", (name.encode(), BUFFER)), ("newfstatat", (AT_FDCWD, name.encode(), BUFFER, 0))):
+                access, change, status = times(caller.ours(call, *args)[1])  # type: ignore[arg-type]
+                assert (access == change == status) is alike
+            text = caller.ours("statx", AT_FDCWD, name.encode(), 0, 0xFFF, BUFFER)[1]
+            assert (text[64:76] == text[112:124] == text[96:108]) is alike
+        assert (os.stat(place / "n").st_atime, os.stat(place / "n").st_mtime) == (1, 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes devices")
+@pytest.mark.parametrize("kind", ["cdev", "bdev"])
+def test_watches_of_devices(tmp_path: Path, kind: str) -> None:
+    """Neither reading nor writing a device is told; a watch for nothing else is EINVAL."""
+    for caller, guarded in callers(tmp_path, f"allow_unsafe_notify_{kind}"):
+        place = tmp_path / str(guarded)
+        os.mknod(place / "n", 0o600 | (0o020000 if kind == "cdev" else 0o060000), os.makedev(1, 3))
+        (place / "f").write_text("")
+        fd = caller.native("inotify_init1", 0)[0]
+        assert (caller.ours("inotify_add_watch", fd, b"n", 3)[0] == -EINVAL) == guarded
+        assert caller.ours("inotify_add_watch", fd, b"f", 3)[0] > 0
+        assert caller.ours("inotify_add_watch", fd, b"n", 0xFFF)[0] > 0
+        with open(f"/proc/{caller.pid}/fdinfo/{fd}") as file:
+            masks = {line.split()[2]: line.split("mask:")[1].split()[0] for line in file if line.startswith("inotify")}
+        assert masks[f"ino:{os.stat(place / 'n').st_ino:x}"] == ("ffc" if guarded else "fff")
+
+
+def test_kfd_is_left_to_the_kernel_where_the_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only for reading and writing, and not by openat2(2); any other device is opened by us."""
+    monkeypatch.setattr("syd_pool.emulate.devices.whole", lambda _: b"Character devices:\n  1 kfd\n  5 tty\n")
+    for caller, guarded in callers(tmp_path, "allow_unsafe_open_kfd"):
+        call = caller.call("open", b"/dev/null", RW)
+        assert call.run(handler("open")) is None
+        assert call.resumed is not guarded
+        assert (call.installed >= 0) is guarded
+        call.close_kept()
+        how = open_how(RW)
+        assert (caller.our_open("openat2", AT_FDCWD, b"/dev/null", how, 24) == -ENOSYS) is not guarded
+        assert (caller.our_open("open", b"/dev/null", W) == -EACCES) is not guarded
+    monkeypatch.setattr("syd_pool.emulate.devices.whole", lambda _: b"Character devices:\n  5 tty\n")
+    for caller, _ in callers(tmp_path / "none", "allow_unsafe_open_kfd"):
+        assert isinstance(caller.our_open("open", b"/dev/null", W), Opened)
+
+
+# --- copies in memory -----------------------------------------------------------------------------------------
+
+STATUS = b"""Name:\tx
+TracerPid:\t77
+NoNewPrivs:\t1
+Seccomp:\t2
+Seccomp_filters:\t3
+Speculation_Store_Bypass:\tthread force mitigated
+SpeculationIndirectBranch:\tconditional force disabled
+Cpus_allowed:\t3
+"""
+
+
+def test_what_a_status_file_says() -> None:
+    """Only what tells of the sandbox is changed (syd(7), Hardened proc_pid_status)."""
+    assert masked(STATUS).split(b"\n") == [
+        b"Name:\tx", b"TracerPid:\t0", b"NoNewPrivs:\t0", b"Seccomp:\t0", b"Seccomp_filters:\t0",
+        b"Speculation_Store_Bypass:\tvulnerable", b"SpeculationIndirectBranch:\talways enabled", b"Cpus_allowed:\t3",
+        b"",
+    ]  # fmt: skip
+    assert masked(b"Speculation_Store_Bypass:\tnot vulnerable\n") == b"Speculation_Store_Bypass:\tnot vulnerable\n"
+
+
+@pytest.mark.parametrize("path", [b"/proc/self/status", b"/proc/thread-self/status", b"/proc/self/task/{}/status"])
+def test_status_is_a_copy(tmp_path: Path, path: bytes) -> None:
+    """For reading only, under the file's own name."""
+    for caller, guarded in callers(tmp_path, "allow_unsafe_proc_pid_status"):
+        call = caller.call("open", path.replace(b"{}", b"%d" % caller.pid), 0)
+        assert call.run(handler("open")) is None
+        text = os.pread(call.installed, 65536, 0)
+        assert text.startswith(b"Name:")
+        shown = os.readlink(b"/proc/self/fd/%d" % call.installed)
+        assert shown.startswith(b"/memfd:syd:/proc/") is guarded
+        assert original(shown).endswith(b"/status")
+        with pytest.raises(OSError):
+            os.write(call.installed, b"x")
+        call.close_kept()
+        os.close(call.installed)
+
+
+def test_only_our_copies_are_renamed() -> None:
+    """A file in memory that calls itself like one of ours but for another file stays what it is."""
+    assert original(b"/memfd:syd:/etc/machine-id (deleted)") == b"/etc/machine-id"
+    for other in (b"/memfd:syd:/etc/passwd (deleted)", b"/memfd:/etc/machine-id (deleted)", b"/etc/machine-id"):
+        assert original(other) == other
+
+
+@pytest.mark.skipif(not os.path.exists("/etc/machine-id"), reason="no machine id here")
+def test_the_machine_has_another_name(tmp_path: Path) -> None:
+    """The first 32 digits of the run's id, by path, link and relative path."""
+    with open("/etc/machine-id", "rb") as file:
+        real = file.read()
+    for caller, guarded in callers(tmp_path, "allow_unsafe_machine_id"):
+        (tmp_path / str(guarded) / "link").symlink_to("/etc/machine-id")
+        for path in (b"/etc/machine-id", b"link", b"/etc/../etc/machine-id"):
+            call = caller.call("open", path, 0)
+            assert call.run(handler("open")) is None
+            text = os.pread(call.installed, 99, 0)
+            assert text == (b"0123456789abcdef0123456789abcdef\n" if guarded else real)
+            call.close_kept()
+            os.close(call.installed)
+
+
+# --- sticky ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sticky_directory_stays_sticky(tmp_path: Path) -> None:
+    """chmod and fchmod succeed, and the bit is kept (syd(7), Immutable Sticky Bit); files may lose it."""
+    for caller, guarded in callers(tmp_path, "allow_unsafe_sticky"):
+        place = tmp_path / str(guarded)
+        (place / "d").mkdir()
+        fd = caller.do(os.open, "d", os.O_RDONLY)
+        for name, args in (("chmod", (b"d", 0o755)), ("fchmod", (fd, 0o755)), ("fchmodat", (AT_FDCWD, b"d", 0o755))):
+            (place / "d").chmod(0o1755)
+            assert caller.ours(name, *args)[0] == 0  # type: ignore[arg-type]
+            assert bool(os.stat(place / "d").st_mode & 0o1000) is guarded
