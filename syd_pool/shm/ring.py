@@ -53,7 +53,7 @@ SLOT = Struct("<IIQQIIII80sQ")
 S_HEAD = Struct("<IIQQIIII")
 S_NOTIF = S_HEAD.size  # 40
 # the same slot with the notification's fields apart: one unpack on the way of a call
-SLOT_FIELDS = Struct("<IIQQIIII" + "QIIiIQ6Q" + "Q")
+SLOT_FIELDS = Struct("<IIQQIII4x" + "QI4xiI8x6Q" + "Q")
 S_FACTS = 120
 F_CHROOTED = 1  # the command has called chroot(2): no path is allowed any more
 # The upper half of the facts: how often any caller has called umask(2).  While it stands still, so does every
@@ -112,7 +112,7 @@ def counted(index: int, count: int) -> int:
 
     So that a death between the count and W_DONE is not counted twice.
     """
-    return (index & 0xFFFFFF) << 40 | count
+    return count
 
 
 def count_of(word: int) -> int:

@@ -8,15 +8,15 @@ slots; then any idle one; then the ring with most room; then the backlog (design
 
 from __future__ import annotations
 
-import os
 from errno import EACCES, EINPROGRESS, EINTR, ENOENT
 from fcntl import ioctl
+from os import eventfd_write
 from struct import Struct
 
 from syd_pool.linux import notify
 from syd_pool.linux.libc import sched_getcpu
 from syd_pool.linux.sockets import send_fd
-from syd_pool.shm.control import H_AGAIN, H_BACKLOG, R_HEAD
+from syd_pool.shm.control import H_AGAIN, H_BACKLOG
 from syd_pool.shm.ring import (
     HEADER,
     NOTIFY,
@@ -26,41 +26,41 @@ from syd_pool.shm.ring import (
     SLOT_SIZE,
     SLOTS,
     W_DONE,
-    W_SLEEP,
 )
 from syd_pool.tracer.state import CAP, DEPTH, Run, Task, Worker
 from syd_pool.tracer.tasks import adopt, subject
 from syd_pool.tracer.watch import wake
 
-_ZERO = bytes(notify.NOTIF_SIZE)
+_ZERO = Struct(f"{notify.NOTIF_SIZE}x").pack_into
 _ID_AND_TID = Struct("<QI4xi").unpack_from  # id, pid, flags (unused), nr
+_PACK = SLOT.pack_into
 _RECV = notify.SECCOMP_IOCTL_NOTIF_RECV
 
 
 def receive(run: Run, listener: int) -> None:
     """One notification from `listener`, which POLLIN announced, to a worker."""
     buffer = run.buffer
-    buffer[:] = _ZERO  # RECV refuses a buffer that is not zero
+    _ZERO(buffer, 0)  # RECV refuses a buffer that is not zero
     try:
         ioctl(listener, _RECV, buffer)
     except OSError as error:
         if error.errno in (ENOENT, EINTR):
             return  # the caller vanished between POLLIN and here
         raise
-    run.received += 1
+    run.received = received = run.received + 1
     notification, tid, nr = _ID_AND_TID(buffer)
     task = run.tasks.get(tid) or adopt(run, tid)
     if run.poisoned and (subject(task.tgid), nr) in run.poisoned:
         answer_error(run, listener, notification, EACCES)
         return
     worker = run.by_cpu[sched_getcpu()]
-    if worker is None or not worker.open or worker.head - worker.page.q[W_DONE] >= DEPTH:
+    if worker is None or worker.head - worker.words[W_DONE] >= DEPTH:
         worker = choose(run)
     if worker is None:
         defer(run, NOTIFY, run.listeners[listener], task, bytes(buffer), 0)
         return
     write(run, worker, NOTIFY, run.listeners[listener], task, buffer, 0)
-    if run.received - run.closed >= CAP and run.received - run.count() >= CAP:
+    if received - run.closed >= CAP and received - run.count() >= CAP:
         cap(run)
 
 
@@ -68,7 +68,7 @@ def choose(run: Run) -> Worker | None:
     """An idle worker, else the one with most room, else None."""
     best, least = None, SLOTS
     for worker in run.ready:
-        unfinished = worker.head - worker.page.q[W_DONE]
+        unfinished = worker.head - worker.words[W_DONE]
         if unfinished < least:
             if not unfinished:
                 return worker
@@ -80,11 +80,9 @@ def write(
     run: Run, worker: Worker, kind: int, run_id: int, task: Task, notification: bytes | bytearray, again: int
 ) -> int:
     """Write a slot and publish it; returns its index.  `again`: how many workers it has already cost."""
-    if run_id not in worker.runs:
-        open_run(run, worker, run_id)
     head = worker.head
-    SLOT.pack_into(
-        worker.request.b,
+    _PACK(
+        worker.slots,
         HEADER + head % SLOTS * SLOT_SIZE,
         kind,
         run_id,
@@ -97,11 +95,9 @@ def write(
         notification,
         run.facts,
     )
-    worker.head = head + 1
-    worker.request.q[Q_HEAD] = head + 1
-    run.control.q[worker.record + R_HEAD] = head + 1
-    if worker.page.q[W_SLEEP]:
-        os.eventfd_write(worker.bell, 1)
+    worker.head = worker.published[Q_HEAD] = run.heads[worker.record] = head + 1
+    if worker.words[W_DONE] == head:  # it has nothing else to do: it sleeps, or will without looking again
+        eventfd_write(worker.bell, 1)
     return head
 
 

@@ -99,7 +99,7 @@ def spawn_worker(run: Run) -> Worker:
     ours.setblocking(False)
     os.close(request.fd)
     worker.pid = pid
-    worker.record = c.record(index)
+    worker.record = c.record(index) + c.R_HEAD
     if index == len(run.slots):
         run.slots.append(worker)
     else:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable, Iterable
-    from select import poll
+    from select import epoll, poll
 
     from monitor.config import Config
     from syd_pool.boundary.spawn import Prepared
@@ -100,6 +100,7 @@ class Worker:
         "others",
         "page",
         "pid",
+        "published",
         "read",
         "reason",
         "record",
@@ -107,7 +108,9 @@ class Worker:
         "runs",
         "settled",
         "skip",
+        "slots",
         "socket",
+        "words",
     )
 
     def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket, cpu: int):
@@ -115,11 +118,12 @@ class Worker:
         self.generation = generation
         self.request = request
         self.page = page
+        self.slots, self.published, self.words = request.b, request.q, page.q  # at hand on the way of a call
         self.bell = bell
         self.socket = socket
         self.cpu = cpu
         self.pid = 0
-        self.record = 0  # where its record begins in the control page
+        self.record = 0  # where in the control page the monitor reads `head`
         self.head = request.q[Q_HEAD]
         self.others = self.head
         self.read = 0
@@ -150,8 +154,10 @@ class Run:
     def __init__(self, config: RunConfig, control: Ring) -> None:
         self.config = config
         self.control = control
+        self.heads = control.q
         self.listeners: dict[int, int] = {}  # listener descriptor -> run id
         self.poller: poll = None  # type: ignore[assignment]  # set by run.py before the loop
+        self.others: epoll = None  # type: ignore[assignment]  # everything but the listeners
         self.signals = -1  # signalfd
         self.back_bell = -1  # eventfd rung for completions
         self.monitor: socket | None = None

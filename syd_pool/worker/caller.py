@@ -74,7 +74,8 @@ if TYPE_CHECKING:
 
     from syd_pool.shm.ring import Ring
 
-_ID = Struct("<Q")
+_pack_id = Struct("<Q").pack_into
+_id = bytearray(8)  # ioctl() takes bytes at three times the price
 
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
 
@@ -148,7 +149,8 @@ class Caller(Call):
     def valid(self) -> None:
         if self.id:
             try:
-                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _ID.pack(self.id))
+                _pack_id(_id, 0, self.id)
+                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _id)
             except OSError:
                 raise Gone from None
 
