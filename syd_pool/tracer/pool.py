@@ -48,7 +48,6 @@ from syd_pool.shm.ring import (
     W_DONE,
     W_GONE,
     W_TAKEN,
-    count_of,
     create_request,
     create_worker_page,
 )
@@ -195,7 +194,7 @@ def audit(worker: Worker) -> None:
         raise Lie(f"published {words[W_COMPLETED]} completions where {worker.read} had been read")
     if words[W_DONE] > worker.head or words[W_TAKEN] > worker.head:
         raise Lie(f"finished {words[W_DONE]} of {worker.head} slots")
-    answered = count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+    answered = words[W_ANSWERED] + words[W_GONE]
     if answered > worker.head:
         raise Lie(f"answered {answered} of {worker.head} calls")
 

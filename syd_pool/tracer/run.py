@@ -40,7 +40,6 @@ from syd_pool.shm.ring import (
     W_DROPPED,
     W_GONE,
     W_READY,
-    count_of,
 )
 from syd_pool.tracer import (
     commands,
@@ -490,8 +489,8 @@ def _report_end(this: Run, outstanding: int) -> None:
         fd,
         "summary",
         received=this.received,
-        answered=this.answered + sum(count_of(w.page.q[W_ANSWERED]) for w in this.workers.values()),
-        gone=this.gone + outstanding + sum(count_of(w.page.q[W_GONE]) for w in this.workers.values()),
+        answered=this.answered + sum(w.page.q[W_ANSWERED] for w in this.workers.values()),
+        gone=this.gone + outstanding + sum(w.page.q[W_GONE] for w in this.workers.values()),
         again=control[c.H_AGAIN],
         eio=control[c.H_EIO],
         unknown=control[c.H_UNKNOWN],

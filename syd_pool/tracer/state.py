@@ -12,7 +12,7 @@ from collections import deque
 from syd_pool.linux.notify import NOTIF_SIZE
 from syd_pool.shm.control import H_LOG_DROPPED
 from syd_pool.shm.logline import encode
-from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE, count_of
+from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Run:
         closed = self.answered + self.gone
         for worker in self.workers.values():
             words = worker.page.q
-            closed += count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+            closed += words[W_ANSWERED] + words[W_GONE]
         self.closed = closed
         return closed
 

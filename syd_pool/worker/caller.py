@@ -61,7 +61,6 @@ from syd_pool.shm.ring import (
     W_GONE,
     W_NUMBER,
     W_PHASE,
-    counted,
     installed,
 )
 from syd_pool.worker import memory
@@ -396,13 +395,13 @@ class Caller(Call):
     def count_answer(self) -> None:
         """The call in hand has been answered."""
         self.answered += 1
-        self.words[W_ANSWERED] = counted(self.index, self.answered)
+        self.words[W_ANSWERED] = self.answered
 
     def lost(self) -> None:
         """The caller went away, or the tracer answers for us: one call that we did not answer."""
         if not self.handed_over:
             self.gone += 1
-            self.words[W_GONE] = counted(self.index, self.gone)
+            self.words[W_GONE] = self.gone
         self.handed_over = False
 
     def receive_listener(self, run_id: int) -> int:
