@@ -503,7 +503,35 @@ def tgkill(tgid: int, tid: int, sig: int) -> None:
 
 # --- this process --------------------------------------------------------------------------------
 
-sched_getcpu = ctypes.PyDLL(None).sched_getcpu  # without letting the interpreter go, which costs more than the call
+sched_getcpu = ctypes.PyDLL(None).sched_getcpu
+
+
+class _AskedCpu:
+    """this_cpu where the kernel does not keep it in our memory."""
+
+    def __getitem__(self, _at: int) -> int:
+        cpu: int = sched_getcpu()
+        return cpu
+
+
+def _this_cpu() -> memoryview | _AskedCpu:
+    """Where the kernel writes the CPU of the main thread: cpu_id of its struct rseq (glibc 2.35, rseq(2)).
+
+    Asking costs 0.3 us of a call's 7, most of it because it evicts what the call needs next.
+    """
+    try:
+        registered = ctypes.c_uint.in_dll(_libc, "__rseq_size").value
+        offset = ctypes.c_ssize_t.in_dll(_libc, "__rseq_offset").value
+    except ValueError:
+        return _AskedCpu()
+    if not registered:
+        return _AskedCpu()
+    pthread_self = ctypes.PyDLL(None).pthread_self  # the thread pointer, on x86-64
+    pthread_self.restype = c_void_p
+    return memoryview(ctypes.c_uint32.from_address(pthread_self() + offset + 4)).cast("B").cast("I")
+
+
+this_cpu = _this_cpu()  # this_cpu[0]; of the main thread
 
 
 def prctl(option: int, *args: int) -> int:

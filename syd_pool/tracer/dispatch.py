@@ -14,7 +14,7 @@ from os import eventfd_write
 from struct import Struct
 
 from syd_pool.linux import notify
-from syd_pool.linux.libc import sched_getcpu
+from syd_pool.linux.libc import this_cpu
 from syd_pool.linux.sockets import send_fd
 from syd_pool.shm.control import H_AGAIN, H_BACKLOG
 from syd_pool.shm.ring import (
@@ -48,12 +48,14 @@ def receive(run: Run, listener: int) -> None:
             return  # the caller vanished between POLLIN and here
         raise
     run.received = received = run.received + 1
-    notification, tid, nr = _ID_AND_TID(buffer)
+    tid = run.buffer_words[2]
     task = run.tasks.get(tid) or adopt(run, tid)
-    if run.poisoned and (subject(task.tgid), nr) in run.poisoned:
-        answer_error(run, listener, notification, EACCES)
-        return
-    worker = run.by_cpu[sched_getcpu()]
+    if run.poisoned:
+        notification, _, nr = _ID_AND_TID(buffer)
+        if (subject(task.tgid), nr) in run.poisoned:
+            answer_error(run, listener, notification, EACCES)
+            return
+    worker = run.by_cpu[this_cpu[0]]
     if worker is None or worker.head - worker.words[W_DONE] >= DEPTH:
         worker = choose(run)
     if worker is None:

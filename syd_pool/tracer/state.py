@@ -177,6 +177,7 @@ class Run:
         self.cpus: list[int] = []
 
         self.buffer = bytearray(NOTIF_SIZE)
+        self.buffer_words = memoryview(self.buffer).cast("I")
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
         self.delayed: list[tuple[Task, float]] = []  # executions that wait for workers to close descriptors; until when
