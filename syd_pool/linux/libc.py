@@ -136,6 +136,7 @@ _NR_CONNECT = NR["connect"]
 _NR_SENDMSG = NR["sendmsg"]
 _NR_GETSOCKOPT = NR["getsockopt"]
 _NR_PIDFD_GETFD = NR["pidfd_getfd"]
+_NR_PRLIMIT64 = NR["prlimit64"]
 _NR_VM_READV = NR["process_vm_readv"]
 _NR_VM_WRITEV = NR["process_vm_writev"]
 
@@ -215,6 +216,16 @@ def raw_openat(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int:
 def raw_fstat(fd: int, buffer: int) -> int:
     """fstat(2) into the 144 bytes at address `buffer`."""
     return 0 if _quick(_NR_FSTAT, fd, _pointer[buffer]) == 0 else -_errno.value
+
+
+_STAT_SIZE = 48  # where st_size is in struct stat
+_stat_buffer = create_string_buffer(144)
+_stat, _stat_size = byref(_stat_buffer), c_long.from_buffer(_stat_buffer, _STAT_SIZE)
+
+
+def size_of(path: bytes) -> int:
+    """st_size of what a path leads to, or -errno."""
+    return _stat_size.value if _quick(_NR_NEWFSTATAT, _CWD, path, _stat, 0) == 0 else -_errno.value
 
 
 def raw_fstatat(dirfd: int, path: bytes, buffer: int, flags: int) -> int:
@@ -448,14 +459,15 @@ def raw_vm_writev(pid: int, address: int, buffer: int, size: int) -> int:
 
 RLIMIT_NOFILE = 7
 RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
-_limit = create_string_buffer(16)
+_limit_buffer = create_string_buffer(16)  # struct rlimit64
+_limit, _soft = byref(_limit_buffer), c_ulong.from_buffer(_limit_buffer)
 
 
 def soft_limit(pid: int, resource: int) -> int:
     """The soft limit of another process, prlimit(2); RLIM_INFINITY when it may not be asked."""
-    if raw_syscall(NR["prlimit64"], pid, resource, 0, addressof(_limit), 0, 0) < 0:
+    if _quick(_NR_PRLIMIT64, pid, resource, 0, _limit) < 0:
         return RLIM_INFINITY
-    return int.from_bytes(_limit.raw[:8], "little")
+    return _soft.value
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
@@ -537,6 +549,17 @@ this_cpu = _this_cpu()  # this_cpu[0]; of the main thread
 def prctl(option: int, *args: int) -> int:
     """prctl(2).  Raises OSError."""
     return syscall("prctl", option, *args)
+
+
+_worn = -1
+
+
+def wear_umask(mask: int) -> None:
+    """umask(2), unless it is this one already; for who says it before everything that is created."""
+    global _worn
+    if mask != _worn:
+        os.umask(mask)
+        _worn = mask
 
 
 def set_name(name: str) -> None:

@@ -37,6 +37,8 @@ Q_ACK = 8  # the last `may block` announcement that was acknowledged
 Q_SKIP = 9  # where the worker goes on after that announcement: slots before it went elsewhere
 Q_READ = 11  # completions the tracer has read
 Q_STOP = 10  # 1: finish what you hold and exit
+Q_BELL = 12  # ring the tracer when so many slots are finished
+NEVER = (1 << 64) - 1  # ... it does not wait for that
 
 # kinds of slot
 NOTIFY = 1
@@ -148,6 +150,7 @@ def create_request(first: int = 0) -> Ring:
     ring = Ring(fd, REQUEST_SIZE, True)
     add_seals(fd, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
     ring.q[Q_HEAD] = ring.q[Q_SKIP] = first
+    ring.q[Q_BELL] = NEVER
     return ring
 
 

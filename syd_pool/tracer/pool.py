@@ -117,6 +117,7 @@ def rank(run: Run) -> None:
     run.by_cpu = [None] * len(run.by_cpu)
     for worker in reversed(run.ready):
         run.by_cpu[worker.cpu] = worker
+    run.first = [w for w in run.ready if run.by_cpu[w.cpu] is w]
 
 
 def close_worker(run: Run, worker: Worker, state: int) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from syd_pool.linux.notify import NOTIF_SIZE
 from syd_pool.shm.control import H_LOG_DROPPED
 from syd_pool.shm.logline import encode
-from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE
+from syd_pool.shm.ring import Q_HEAD, SLOTS, W_DONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 MSG_DONTWAIT = 0x40
 
-CAP = 256  # calls received and unanswered per listener: RECV walks them all (kernel-facts 3.1); 512 overfill one ring
 DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
+FULL = 8  # ... of any worker before calls wait in the kernel: RECV walks past all that were received (3.1)
+LOW = 2  # ... of a worker that gets new ones after that, so that it does not wait for them
+STALL_S = 0.001  # so long without that, and the workers beyond one for each CPU are asked
 
 
 class Task:
@@ -172,6 +174,7 @@ class Run:
         self.workers: dict[int, Worker] = {}  # by pid
         self.slots: list[Worker | None] = []  # by index
         self.ready: list[Worker] = []  # open workers
+        self.first: list[Worker] = []  # ... of them the first of each CPU
         self.by_cpu: list[Worker | None] = []
         self.generations: dict[int, int] = {}
         self.cpus: list[int] = []
@@ -189,10 +192,11 @@ class Run:
         self.blocks: dict[int, Worker] = {}  # workers in a call that may block, by pid
 
         self.received = 0
-        self.closed = 0  # answered or gone, as of the last look
         self.answered = 0  # by the tracer itself, and by workers that have died
         self.gone = 0
-        self.capped = False
+        self.capped = False  # nothing is received: no worker has room
+        self.capped_at = 0.0
+        self.stalled = False  # the first workers do not get on: the others are asked too
         self.position = 0  # of the journal, in every slot from now on
         self.journal: Ring | None = None  # edits of the rules; None where they never change
         self.sealed = False  # ... and no command is written there any more
@@ -236,15 +240,6 @@ class Run:
         self.beat_at = 0
         self.monitor_born = 0  # CLOCK_MONOTONIC, ns
         self.pinged = False
-
-    def count(self) -> int:
-        """Calls closed so far: answered or gone, by whomever."""
-        closed = self.answered + self.gone
-        for worker in self.workers.values():
-            words = worker.page.q
-            closed += words[W_ANSWERED] + words[W_GONE]
-        self.closed = closed
-        return closed
 
     def log(self, ctx: str, pid: int, what: str, msg: str, more: Iterable[tuple[str, bytes | int]] = ()) -> None:
         """One line of our own to the log writer; dropped and counted when it does not keep up."""

@@ -17,7 +17,7 @@ from time import sleep as nanosleep
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.resume import send_continue
-from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, soft_limit
+from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, size_of, soft_limit
 from syd_pool.linux.notify import (
     ADDFD,
     RESP,
@@ -168,12 +168,11 @@ class Caller(Call):
     def umask_with_room(self) -> int:
         # Its size is how many descriptors there are, since Linux 6.2; 0 before that (proc_pid_fd(5))
         fds = b"/proc/%d/fd" % self.tid
-        limit = soft_limit(self.tid, RLIMIT_NOFILE)
-        try:
-            if limit <= (os.stat(fds).st_size or len(os.listdir(fds))):
-                raise OSError(EMFILE, "descriptors")
-        except FileNotFoundError:
-            raise Gone from None
+        size = size_of(fds)
+        if size < 0:
+            raise Gone
+        if soft_limit(self.tid, RLIMIT_NOFILE) <= (size or len(os.listdir(fds))):
+            raise OSError(EMFILE, "descriptors")
         return self.umask()
 
     def _read_umask(self) -> int:

@@ -50,6 +50,7 @@ from syd_pool.shm.ring import (
     MAP_DONE,
     NOTIFY,
     Q_ACK,
+    Q_BELL,
     Q_HEAD,
     Q_SKIP,
     Q_STOP,
@@ -227,7 +228,7 @@ def _last_words() -> None:
 def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     """Take slots in order until Q_STOP and nothing is left."""
     head, slots = request.q, request.b
-    words, bell = caller.words, birth.bell
+    words, bell, back_bell = caller.words, birth.bell, birth.back_bell
     table, listeners = birth.handlers, {0: -1}
     if birth.listener is not None:
         listeners[birth.listener[0]] = birth.listener[1]
@@ -303,6 +304,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         if caller.borrowed:
             caller.give_back()  # before W_DONE: executions wait for it
         words[W_DONE] = taken
+        if head[Q_BELL] == taken:
+            os.eventfd_write(back_bell, 1)
         if caller.kept:
             caller.close_kept()
         if caller.panicked:
