@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MISSING, _LINK = -ENOENT, -ELOOP
 
 
-def quick(call: Call, path: bytes, how: int) -> int:
+def quick(call: Call, path: bytes, how: object) -> int:
     """Hold a plain path (paths.py): a kept O_PATH descriptor, or -ENOENT; either judged by walk and stat.
 
     Any other -errno means that find() has to look.  Raises OSError when the rules refuse.

@@ -49,7 +49,6 @@ from syd_pool.shm.ring import (
     W_DONE,
     W_GONE,
     W_TAKEN,
-    count_of,
     create_request,
     create_worker_page,
 )
@@ -101,7 +100,7 @@ def spawn_worker(run: Run) -> Worker:
     ours.setblocking(False)
     os.close(request.fd)
     worker.pid = pid
-    worker.record = c.record(index)
+    worker.record = c.record(index) + c.R_HEAD
     if index == len(run.slots):
         run.slots.append(worker)
     else:
@@ -120,6 +119,7 @@ def rank(run: Run) -> None:
     run.by_cpu = [None] * len(run.by_cpu)
     for worker in reversed(run.ready):
         run.by_cpu[worker.cpu] = worker
+    run.first = [w for w in run.ready if run.by_cpu[w.cpu] is w]
 
 
 def close_worker(run: Run, worker: Worker, state: int) -> None:
@@ -197,7 +197,7 @@ def audit(worker: Worker) -> None:
         raise Lie(f"published {words[W_COMPLETED]} completions where {worker.read} had been read")
     if words[W_DONE] > worker.head or words[W_TAKEN] > worker.head:
         raise Lie(f"finished {words[W_DONE]} of {worker.head} slots")
-    answered = count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+    answered = words[W_ANSWERED] + words[W_GONE]
     if answered > worker.head:
         raise Lie(f"answered {answered} of {worker.head} calls")
 

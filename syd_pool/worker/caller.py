@@ -17,7 +17,7 @@ from time import sleep as nanosleep
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.resume import send_continue
-from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, soft_limit
+from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, size_of, soft_limit
 from syd_pool.linux.notify import (
     ADDFD,
     RESP,
@@ -63,7 +63,6 @@ from syd_pool.shm.ring import (
     W_GONE,
     W_NUMBER,
     W_PHASE,
-    counted,
     installed,
 )
 from syd_pool.worker import memory
@@ -77,7 +76,8 @@ if TYPE_CHECKING:
 
     from syd_pool.shm.ring import Ring
 
-_ID = Struct("<Q")
+_pack_id = Struct("<Q").pack_into
+_id = bytearray(8)  # ioctl() takes bytes at three times the price
 
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
 
@@ -151,7 +151,8 @@ class Caller(Call):
     def valid(self) -> None:
         if self.id:
             try:
-                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _ID.pack(self.id))
+                _pack_id(_id, 0, self.id)
+                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _id)
             except OSError:
                 raise Gone from None
 
@@ -170,12 +171,11 @@ class Caller(Call):
     def room(self) -> None:
         # Its size is how many descriptors there are, since Linux 6.2; 0 before that (proc_pid_fd(5))
         fds = b"/proc/%d/fd" % self.tid
-        limit = soft_limit(self.tid, RLIMIT_NOFILE)
-        try:
-            if limit <= (os.stat(fds).st_size or len(os.listdir(fds))):
-                raise OSError(EMFILE, "descriptors")
-        except FileNotFoundError:
-            raise Gone from None
+        size = size_of(fds)
+        if size < 0:
+            raise Gone
+        if soft_limit(self.tid, RLIMIT_NOFILE) <= (size or len(os.listdir(fds))):
+            raise OSError(EMFILE, "descriptors")
 
     def umask_with_room(self) -> int:
         self.room()
@@ -421,13 +421,13 @@ class Caller(Call):
     def count_answer(self) -> None:
         """The call in hand has been answered."""
         self.answered += 1
-        self.words[W_ANSWERED] = counted(self.index, self.answered)
+        self.words[W_ANSWERED] = self.answered
 
     def lost(self) -> None:
         """The caller went away, or the tracer answers for us: one call that we did not answer."""
         if not self.handed_over:
             self.gone += 1
-            self.words[W_GONE] = counted(self.index, self.gone)
+            self.words[W_GONE] = self.gone
         self.handed_over = False
 
     def receive_listener(self, run_id: int) -> int:

@@ -173,6 +173,14 @@ class Caller:
         os.close(self._hear)
 
 
+def judged(judge: Callable[[Any], Any], call: FakeCall) -> Any:
+    """What judge_exec() or judge_chdir() says of a call; nothing stays open."""
+    try:
+        return judge(call)
+    finally:
+        call.close_kept()
+
+
 @contextlib.contextmanager
 def calling(rules: Ruleset, directory: os.PathLike[str], prepare: Callable[[], object] = nothing) -> Iterator[Caller]:
     """A Caller for the length of a test."""

@@ -18,7 +18,7 @@ from syd_pool.emulate.link import _may_be_linked
 from syd_pool.emulate.substitute import masked, original
 from syd_pool.linux.libc import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS
 from syd_pool.policy import Ruleset
-from tests.emulate.fake import BUFFER, Caller, Opened, calling, open_how
+from tests.emulate.fake import BUFFER, Caller, Opened, calling, judged, open_how
 from tests.emulate.trees import handler
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def test_an_unsafe_name_cannot_be_made_or_reached(tmp_path: Path, name: bytes) -
         ) == guarded
         how = open_how(0, 0, RESOLVE_BENEATH)
         assert (caller.our_open("openat2", AT_FDCWD, name, how, 24) == -EILSEQ) == guarded
-        assert (judge_exec(caller.call("execve", name, 0, 0)).errno == EILSEQ) == guarded
-        assert (judge_chdir(caller.call("chdir", name + b"d")).errno == EILSEQ) == guarded
+        assert (judged(judge_exec, caller.call("execve", name, 0, 0)).errno == EILSEQ) == guarded
+        assert (judged(judge_chdir, caller.call("chdir", name + b"d")).errno == EILSEQ) == guarded
         for call, args in calls:
             assert (caller.ours(call, *args)[0] == -EILSEQ) == guarded, (call, args)
         assert caller.ours("stat", b"missing" + name, BUFFER)[0] == -ENOENT
@@ -125,12 +125,12 @@ def test_a_link_in_a_shared_directory_is_not_followed(tmp_path: Path, mode: int)
         for path in (b"shared/l", b"shared/dl/f", b"over", os.fsencode(top) + b"/shared/l", b"shared/../shared/l"):
             assert (caller.ours("stat", path, BUFFER)[0] == -ELOOP) == guarded, path
             assert (caller.our_open("open", path, 0) == -ELOOP) == guarded
-            assert (judge_exec(caller.call("execve", path, 0, 0)).errno == ELOOP) == guarded
+            assert (judged(judge_exec, caller.call("execve", path, 0, 0)).errno == ELOOP) == guarded
             for resolve in (RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT):
                 if path[:1] != b"/":
                     how = open_how(0, 0, resolve)
                     assert (caller.our_open("openat2", AT_FDCWD, path, how, 24) == -ELOOP) == guarded, (path, resolve)
-        assert (judge_chdir(caller.call("chdir", b"shared/dl")).errno == ELOOP) == guarded
+        assert (judged(judge_chdir, caller.call("chdir", b"shared/dl")).errno == ELOOP) == guarded
         for how in (open_how(C, 0o600, RESOLVE_BENEATH), open_how(0, 0, RESOLVE_IN_ROOT)):
             assert (caller.our_open("openat2", AT_FDCWD, b"shared/dl/f", how, 24) == -ELOOP) == guarded
         for path in (b"own/l", b"own/dl/f", b"shared/d/f", b"shared/f"):
@@ -190,7 +190,7 @@ def test_a_set_id_file_is_not_opened(tmp_path: Path, mode: int) -> None:
         for flags in (0, W, RW, os.O_PATH):
             assert (caller.our_open("open", b"f", flags) == -EACCES) == guarded
         assert caller.ours("stat", b"f", BUFFER)[0] == 0
-        assert judge_exec(caller.call("execve", b"f", 0, 0)).errno == 0
+        assert judged(judge_exec, caller.call("execve", b"f", 0, 0)).errno == 0
         (place / "d").mkdir()
         (place / "d").chmod(0o2755)
         assert isinstance(caller.our_open("open", b"d", 0), Opened)
@@ -318,6 +318,8 @@ def test_kfd_is_left_to_the_kernel_where_the_user_says_so(tmp_path: Path, monkey
         assert call.resumed is not guarded
         assert (call.installed >= 0) is guarded
         call.close_kept()
+        if guarded:
+            os.close(call.installed)
         how = open_how(RW)
         assert (caller.our_open("openat2", AT_FDCWD, b"/dev/null", how, 24) == -ENOSYS) is not guarded
         assert (caller.our_open("open", b"/dev/null", W) == -EACCES) is not guarded

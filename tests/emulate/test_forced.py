@@ -13,7 +13,7 @@ from syd_pool.emulate.exec import judge_exec
 from syd_pool.emulate.table import in_force
 from syd_pool.linux.libc import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
 from syd_pool.policy.forced import forced
-from tests.emulate.fake import BUFFER, Caller, Opened, calling, open_as, open_how
+from tests.emulate.fake import BUFFER, Caller, Opened, calling, judged, open_as, open_how
 from tests.emulate.test_open import ruleset
 
 if TYPE_CHECKING:
@@ -155,13 +155,13 @@ def test_exec_and_chdir(under: tuple[Caller, int]) -> None:
     """Both are judged on the way; interpreter and loader are the kernel's to find."""
     caller, flag = under
     for path, stopped_by in ((b"/proc/self/exe", 7), (b"to-file", RESOLVE_NO_SYMLINKS), (b"exe", 7)):
-        errno = judge_exec(caller.call("execve", path, 0, 0)).errno
+        errno = judged(judge_exec, caller.call("execve", path, 0, 0)).errno
         assert (errno in (ELOOP, EXDEV)) == bool(flag & stopped_by), (path, errno)
     program = os.path.realpath("/usr/bin/env").encode()
     if os.stat(program).st_dev == os.stat("/").st_dev:
-        assert judge_exec(caller.call("execve", program, 0, 0)).errno == 0
+        assert judged(judge_exec, caller.call("execve", program, 0, 0)).errno == 0
     for path, stopped_by in ((b"/proc/self/cwd", 7), (b"to-dir", RESOLVE_NO_SYMLINKS), (b"/proc", RESOLVE_NO_XDEV)):
-        errno = judge_chdir(caller.call("chdir", path)).errno
+        errno = judged(judge_chdir, caller.call("chdir", path)).errno
         assert (errno in (ELOOP, EXDEV)) == bool(flag & stopped_by), (path, errno)
 
 
@@ -169,7 +169,7 @@ def test_where_a_chdir_really_led(tmp_path: Path) -> None:
     """Who is elsewhere than judged came by a way that nobody has seen: killed; without an option the place decides."""
     for rules, kept in (("trace/force_no_symlinks:1", False), ("trace/deny_dotdot:1", False), ("lock:off", True)):
         for caller in caller_of((rules,), tmp_path / rules.replace("/", "-")):
-            verdict = judge_chdir(caller.call("chdir", b"d"))
+            verdict = judged(judge_chdir, caller.call("chdir", b"d"))
             caller.do(os.chdir, "d/sub")
             assert verify_chdir(caller.call("chdir", b"d"), verdict.directory) is kept
             caller.do(os.chdir, "..")
@@ -203,14 +203,14 @@ def test_dotdot(tmp_path: Path, place: str) -> None:
                 assert caller.our_open("open", path, flags) == -EACCES
         assert caller.our_open("openat2", AT_FDCWD, path, open_how(0, 0, RESOLVE_NO_XDEV), 24) == -EACCES
         assert caller.our_open("openat2", AT_FDCWD, path, open_how(os.O_CREAT, 0, RESOLVE_BENEATH), 24) == -EACCES
-        assert judge_chdir(caller.call("chdir", path)).errno == EACCES
+        assert judged(judge_chdir, caller.call("chdir", path)).errno == EACCES
         assert caller.ours("stat", path, BUFFER)[0] in (0, -ENOENT)
         for good in (b"file", b"to-file", b"abs/sub/file", b"..d"):
             assert isinstance(caller.our_open("open", good, 0), Opened) or good == b"..d"
-        assert judge_chdir(caller.call("chdir", b"abs")).errno == 0
+        assert judged(judge_chdir, caller.call("chdir", b"abs")).errno == 0
     for caller in caller_of((), tmp_path / "off"):
         assert caller.our_open("open", path, 0) != -EACCES, "control"
-        assert judge_chdir(caller.call("chdir", path)).errno != EACCES, "control"
+        assert judged(judge_chdir, caller.call("chdir", path)).errno != EACCES, "control"
 
 
 # --- trace/force_ro_open ----------------------------------------------------------------------------------
