@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from ctypes import addressof, create_string_buffer
 from errno import EBADF, EFAULT, EINVAL, ENOENT
+from struct import Struct
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.held import own_path
 from syd_pool.emulate.magic import STAT, STATX, command
 from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, is_magic, plain
 from syd_pool.emulate.quick import quick
+from syd_pool.emulate.substitute import MARK, copied, is_memory, original
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
     AT_SYMLINK_NOFOLLOW,
@@ -38,6 +41,9 @@ _SIZE_X = 256  # struct statx
 _buffer = create_string_buffer(_SIZE_X)
 _status = addressof(_buffer)
 _bytes = memoryview(_buffer).cast("B")
+
+_DEVICE_OF = Struct("Q")  # st_dev
+_COPY = b"/memfd:" + MARK
 
 # Where the upper half of the mode is, and (last access, last change of the content, change of the status)
 _MODE_AT, _TIMES = 25, (72, 88, 104)
@@ -88,6 +94,10 @@ def statx(call: Call) -> int:
         _judge(call, found.path)
     how = flags & (AT_STATX_SYNC_TYPE | AT_NO_AUTOMOUNT) | AT_EMPTY_PATH
     result = raw_statx(found.fd, b"", how, mask, _status)
+    if result == 0 and found.path.startswith(_COPY):
+        name = original(found.path + b" (deleted)")
+        if not name.startswith(_COPY):
+            result = raw_statx(AT_FDCWD, name, how & ~AT_EMPTY_PATH, mask, _status)
     if result < 0:
         return result
     if _bytes[_STATX_MODE_AT] & _KIND == _DEVICE:
@@ -160,9 +170,12 @@ def _descriptor(call: Call, fd: int, buffer: int) -> int:
     if fd < 0:
         return -EBADF
     if call.cred_gen:  # its /proc/TID/fd is root's since it changed its ids
-        result = raw_fstat(call.own_fd(fd), _status)
+        link = own_path(call.own_fd(fd))
     else:
-        result = raw_fstatat(AT_FDCWD, b"/proc/%d/fd/%d" % (call.tid, fd), _status, 0)
+        link = b"/proc/%d/fd/%d" % (call.tid, fd)
+    result = raw_fstatat(AT_FDCWD, link, _status, 0)
+    if result == 0 and is_memory(_DEVICE_OF.unpack_from(_buffer)[0]) and (name := copied(link)):
+        result = raw_fstatat(AT_FDCWD, name, _status, 0)  # as cp(1), which compares, has to see it
     call.valid()
     if result < 0:
         return -EBADF if result == -ENOENT else result

@@ -69,6 +69,25 @@ def original(shown: bytes) -> bytes:
     return shown
 
 
+_device: list[int] = []  # of files in memory, once asked
+
+
+def is_memory(device: int) -> bool:
+    """Is it the device that files in memory (memfd_create(2)) are on?"""
+    if not _device:
+        fd = raise_errno(raw_memfd_create(b"device", MFD_CLOEXEC))
+        _device.append(os.fstat(fd).st_dev)
+        os.close(fd)
+    return device == _device[0]
+
+
+def copied(link: bytes) -> bytes:
+    """The file of which what a link of /proc/PID/fd leads to is our copy; b"" if it is none.  Raises OSError."""
+    shown = os.readlink(link)
+    name = original(shown)
+    return b"" if name is shown else name
+
+
 def _whole(fd: int) -> bytes:
     parts = []
     size = 0
