@@ -15,6 +15,7 @@ from syd_pool.boundary.filter import ALLOW, KILL_PROCESS, NOTIFY, cached, compil
 from syd_pool.boundary.keeper_filter import keeper_rules
 from syd_pool.boundary.request_filter import in_front
 from syd_pool.boundary.worker_filter import worker_rules
+from syd_pool.emulate.table import makes_sockets
 from syd_pool.policy.requests import name_of
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ ACTIONS = {ALLOW: "ALLOW", NOTIFY: "NOTIFY", REFUSED: "ERRNO(13)"}
 def filters(rules: Ruleset, scoped: bool = True) -> list[Exported]:
     """Every filter that a run with `rules` loads."""
     command = command_filters(rules, not rules.option("trace/allow_unsafe_ptrace"), True, scoped)
-    worker = worker_rules(not rules.option("trace/allow_unsafe_nocookie"))
+    worker = worker_rules(not rules.option("trace/allow_unsafe_nocookie"), makes_sockets(rules))
     return [
         ("Syd parent rules", "syd_parent.bpf", command.parent, ALLOW, {}),
         ("Syd rules", "syd_exec.bpf", command.main, UNKNOWN, command.requests),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FOLLOW = 1  # follow a symbolic link in the last component
 EMPTY = 2  # an empty path means dirfd itself (AT_EMPTY_PATH)
 UNOPENED = 4  # entry(): the object need not be looked for; names.exists() asks where the answer matters
+DOTLESS = 8  # ".." is EACCES, in the path and in every link on its way (trace/deny_dotdot)
+AS_KERNEL = 16  # the kernel will look it up by itself: of what the options force only NO_MAGICLINKS holds
 
 
 class Found:
@@ -72,6 +74,7 @@ class Call:
         "nr",
         "own_pids",
         "rules",
+        "run_id",
         "tgid",
         "tid",
     )
@@ -85,6 +88,7 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
+    run_id: str  # 128 hexadecimal digits that name the run
     magic: bool  # the run began with rules that may change or be seen: /dev/syd is there
     own_pids: Ours  # our processes, which do not exist for the caller
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
@@ -127,6 +131,10 @@ class Call:
         """The caller's umask.  Asks valid() as well.  Raises Gone."""
         raise NotImplementedError
 
+    def room(self) -> None:
+        """Raises OSError EMFILE where the caller has as many descriptors as it may have."""
+        raise NotImplementedError
+
     def umask_with_room(self) -> builtins.int:
         """As umask(), for a call that will need a descriptor: raises OSError EMFILE at the caller's limit.
 
@@ -138,11 +146,12 @@ class Call:
         """Have `fd` closed once the call is answered, off the caller's time; returns it."""
         raise NotImplementedError
 
-    def install(self, fd: builtins.int, flags: builtins.int) -> None:
+    def install(self, fd: builtins.int, flags: builtins.int, alone: bool = False) -> None:
         """Answer with `fd` as a new descriptor of the caller and close ours.
 
         flags: of open(2), O_CLOEXEC counts; with an access mode in them ours is closed before the answer, so
         that the caller may write, close and execute the file at once (else ETXTBSY).
+        alone: ours is closed before the answer in every mode but strict.
         """
         raise NotImplementedError
 
@@ -205,4 +214,4 @@ class Call:
         raise NotImplementedError
 
 
-__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]
+__all__ = ["AS_KERNEL", "AT_FDCWD", "DOTLESS", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]

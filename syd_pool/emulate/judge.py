@@ -37,10 +37,10 @@ def judge_walk(call: Call, directory: bytes) -> None:
         act(call, "walk", directory, action)
 
 
-def act(call: Call, category: str, path: bytes, action: int) -> None:
-    """Carry out an action other than ALLOW.  Raises OSError unless the action is WARN."""
+def act(call: Call, category: str, path: bytes, action: int, why: str = "") -> None:
+    """Carry out an action other than ALLOW; `why` goes to the log.  Raises OSError unless the action is WARN."""
     if action != actions.FILTER:
-        report(call, category, path, action)
+        report(call, category, path, action, why)
     if action == actions.WARN:
         return
     errno = call.rules.errno(category)
@@ -84,17 +84,21 @@ def _lifting(category: str, path: bytes) -> str:
 
 _told: dict[tuple[str, bytes], tuple[object, list[tuple[str, bytes | int]]]] = {}
 _MOST_TOLD = 256
+# Categories that no rule about a path decides
+_TIPS = {"tpe": "take the write permission from it, move it, or configure `sandbox/tpe:off'"}
 
 
 def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | int]]:
     """Which rule decided, and which would allow it; kept until the rules of the category change."""
-    verdicts = call.rules.verdicts.get(category)
+    rules = call.rules
+    others: dict[str, object] = {"ioctl": rules.requested, "block": rules.blocked, "net/accept": rules.accepted}
+    verdicts = others[category] if category in others else rules.verdicts.get(category)
     known = _told.get((category, path))
     if known is not None and known[0] is verdicts:
         return known[1]
     found: list[tuple[str, bytes | int]] = [
         ("rule", call.rules.explain(category, path).encode("utf-8", "surrogateescape")),
-        ("tip", f"configure `{_lifting(category, path)}'".encode()),
+        ("tip", _TIPS.get(category, f"configure `{_lifting(category, path)}'").encode()),
     ]
     if len(_told) >= _MOST_TOLD:
         _told.clear()
@@ -107,7 +111,7 @@ def _arguments(call: Call) -> list[tuple[str, bytes | int]]:
     return [("args", b",".join(b"%#x" % a for a in call.args))] if call.rules.option("log/verbose") else []
 
 
-def report(call: Call, category: str, path: bytes, action: int) -> None:
+def report(call: Call, category: str, path: bytes, action: int, why: str = "") -> None:
     """One log line for a decision (spec 1.14)."""
     level = b"notice" if category in ("walk", "stat") else b"warn"
     call.log(
@@ -117,6 +121,7 @@ def report(call: Call, category: str, path: bytes, action: int) -> None:
             ("cap", category.encode()),
             ("act", actions.NAMES[action].encode()),
             ("sys", NAME.get(call.nr, "?").encode()),
+            *([("msg", why.encode())] if why else []),
             (_key(category, path), path),
             *_arguments(call),
             ("pid", call.tid),

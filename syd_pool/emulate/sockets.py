@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from _socket import AF_INET, AF_INET6
+from errno import ECONNABORTED
 from fcntl import F_GETFL, fcntl
 
 from syd_pool.emulate.judge import act
+from syd_pool.emulate.netaddr import text_of
 from syd_pool.linux.libc import SO_DOMAIN, raise_errno, raw_socket_option
 from syd_pool.policy.actions import DENY
 
@@ -32,6 +35,17 @@ def judge_block(call: Call, text: bytes, errno: int) -> None:
     blocked = call.rules.blocked
     if blocked is not None and text and text[0] not in b"/@!" and text in blocked:
         refuse(call, "block", text, call.rules.defaults.get("block", DENY), errno)
+
+
+def judge_peer(call: Call, address: bytes) -> None:
+    """May who has this sockaddr connect to us?  Raises OSError ECONNABORTED; only IP addresses are judged."""
+    if int.from_bytes(address[:2], "little") not in (AF_INET, AF_INET6):
+        return
+    text = text_of(address)
+    judge_block(call, text, ECONNABORTED)
+    action = call.rules.accepted[text] if call.rules.accepted is not None else 0
+    if action:
+        refuse(call, "net/accept", text, action, ECONNABORTED)
 
 
 def refuse(call: Call, category: str, text: bytes, action: int, errno: int) -> None:

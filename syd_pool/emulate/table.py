@@ -17,6 +17,7 @@ table does not name is refused there too.  To add a call is to add a function an
 
 from __future__ import annotations
 
+from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM, XATTR
 from syd_pool.policy.lock import is_open
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ NOTIFY, TRACE, NOTE, UNBUILT = "notify", "trace", "note", "unbuilt"
 _STAT = ("stat", "walk")
 _KEPT = ("mask", "append")  # no categories but lists: there is an element, or one may come
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
-_EXEC = ("exec", "walk", "stat")
+_EXEC = ("exec", "tpe", "walk", "stat")
 _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "elf_static", "script"))
 _LINKS = ("rename", "create", "delete", "walk", "stat", *_KEPT)
 _OWNER = ("chown", "chgrp", "walk", "stat", *_KEPT)
@@ -44,6 +45,13 @@ _WITH = {
 }
 _MODES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat")  # what trace/force_umask is about, and open
 _NICE = "with trace/allow_unsafe_nice, of the command's processes only"
+# What trace/force_no_{magiclinks,symlinks,xdev} are about beside every row with `walk`
+_LEADING = ("getdents64", "bind", "connect", "sendto", "sendmsg", "sendmmsg")
+# New descriptors without a path: about these options, no category
+_FRESH = ("trace/force_cloexec", "trace/force_rand_fd")
+_FRESH_NOTE = "judged by nothing; continued while neither option is set"
+_PEERS = (*_FRESH, "block", "net/accept")
+_PEERS_NOTE = "the peer is judged; continued while no rule is about it and neither option is set"
 # Refused without an answer of ours unless the option is set (boundary/guards.py)
 LIFTED = {
     **dict.fromkeys(
@@ -124,7 +132,7 @@ ROWS: tuple[Row, ...] = (
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
     ("umask", NOTE, (), "", "nothing is judged; workers create under the caller's umask, which they remember"),
-    ("mmap", TRACE, ("exec", "append"), "mapping:mmap", _MAPPED),
+    ("mmap", TRACE, ("exec", "tpe", "append"), "mapping:mmap", _MAPPED),
     # what undoes O_APPEND
     ("fcntl", NOTIFY, ("append",), "fcntl:setfl", "F_SETFL without O_APPEND only"),
     ("pwritev2", NOTIFY, ("append",), "kept:without_append", "RWF_NOAPPEND only: refused"),
@@ -142,10 +150,12 @@ ROWS: tuple[Row, ...] = (
     ("sendto", NOTIFY, ("net/connect", "block"), "net:sendto", "native without an address"),
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd", "block"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd", "block"), "net:sendmmsg", ""),
-    ("accept", NOTIFY, ("block", "net/accept"), "accept:accept", "the peer is judged"),
-    ("accept4", NOTIFY, ("block", "net/accept"), "accept:accept4", "the peer is judged"),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
+    ("socket", NOTIFY, _FRESH, "fresh:socket", _FRESH_NOTE),
+    ("accept", NOTIFY, _PEERS, "fresh:accept", _PEERS_NOTE),
+    ("accept4", NOTIFY, _PEERS, "fresh:accept4", _PEERS_NOTE),
+    ("memfd_create", NOTIFY, _FRESH, "fresh:memfd_create", _FRESH_NOTE),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
     # about other processes only
     ("sched_setaffinity", NOTIFY, (), "priority:by_pid", "of another process only: one of the command's"),
@@ -173,14 +183,15 @@ ROWS: tuple[Row, ...] = (
 # I5: the only calls that may be answered with CONTINUE, each with its reason.  Every other one is
 # answered with a value, and worker/answer.py refuses to build the flag for it.
 CONTINUE: dict[str, str] = {
-    "open": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
-    "openat": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
+    "open": "O_PATH or /dev/kfd, where the user chose the race (trace/allow_unsafe_open_path, open_kfd)",
+    "openat": "O_PATH or /dev/kfd, where the user chose the race (trace/allow_unsafe_open_path, open_kfd)",
     "openat2": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
     "execve": "only without ptrace, where the user chose the race",
     "execveat": "only without ptrace, where the user chose the race",
     "chdir": "only without ptrace, where the user chose the race",
     "fchdir": "only without ptrace, where the user chose the race",
     "mmap": "only without ptrace, where the user chose the race",
+    **dict.fromkeys(("socket", "accept", "accept4", "memfd_create"), "nothing of it is judged"),
     "socketpair": "registers only; what is judged is a constant",
     "setuid": "registers only",
     "setgid": "registers only",
@@ -194,7 +205,6 @@ CONTINUE: dict[str, str] = {
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
     **dict.fromkeys(("fcntl", "pwritev2", "io_setup", "io_submit"), "while nothing is append-only: nothing is judged"),
-    **dict.fromkeys(("accept", "accept4"), "while no rule is about peers: nothing is judged"),
     "ioctl": "registers only; the descriptor and what the argument points to are not judged",
     "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
 }
@@ -219,6 +229,12 @@ IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"
             "setgroups", "capset", "prctl")  # fmt: skip
 
 
+def makes_sockets(rules: Ruleset) -> bool:
+    """May workers have to make sockets for the command, or accept connections (emulate/fresh.py)?"""
+    judged = bool(rules.blocks) or rules.accepted is not None
+    return is_open(rules.lock) or judged or bool(rules.opens & (CLOEXEC | RANDOM))
+
+
 def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
     """The rows that the rules of a run put in force.
 
@@ -238,6 +254,13 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
+        forced = (rules.resolve and ("walk" in categories or name in _LEADING)) or (
+            rules.opens & NO_DOTDOT and name in ("chdir", "fchdir")
+        )
+        if not rules.lifted & XATTR and name.endswith("xattr") and how == NOTIFY:
+            forced = True
+        if categories in (_FRESH, _PEERS) and rules.opens & (CLOEXEC | RANDOM):
+            forced = True
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
         if name in LIFTED and not rules.option(LIFTED[name]):
@@ -246,7 +269,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
         # done by workers, which have a capability that the command has not
         kept = any(rules.option(option) for option in _WITH.get(name, ())) or (masked and name in _MODES)
         # even with every category off: magic links of other processes, and what /proc has of ours
-        if on or kept or (how == NOTIFY and categories is _OPEN):
+        if on or kept or forced or (how == NOTIFY and categories is _OPEN):
             yield row
     if not scoped:
         yield from SIGNALS

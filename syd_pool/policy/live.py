@@ -69,7 +69,7 @@ def reset(rules: Ruleset) -> None:
     kept = {name: value for name, value in rules.values.items() if is_static(name, ":")}
     env, passenv, transits, landlock = rules.env, rules.passenv, rules.transits, rules.landlock
     rules.reset()
-    rules.values.update(kept)
+    rules.set_options(kept)
     rules.env, rules.passenv, rules.transits, rules.landlock = env, passenv, transits, landlock
 
 

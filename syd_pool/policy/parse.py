@@ -45,7 +45,6 @@ _DEFAULTS = {
 
 GUARD_WHY = {
     "force": "checksums of executables are not built yet",
-    "tpe": "trusted path execution is not built yet",
     "lock": "Landlock is not built yet",
     "mem": "memory limits are not built yet",
     "pid": "process limits are not built yet",
@@ -433,7 +432,7 @@ def _option(rules: Ruleset, line: str, name: str, text: str) -> None:
         why = options.refusal(one, read[one])
         if why:
             raise unbuilt(line, why)
-    rules.values.update(read)
+    rules.set_options(read)
 
 
 def _names(name: str) -> list[str]:
@@ -531,7 +530,7 @@ def _transit(rules: Ruleset, line: str, operator: str, text: str) -> None:
     if start in transits:
         raise bad(line, f"{start} has a target already", f"take it away with {name}^{start}", EEXIST)
     transits[start] = end
-    rules.values[f"trace/allow_safe_{name}"] = True
+    rules.set_options({f"trace/allow_safe_{name}": True})
 
 
 def _identity(line: str, name: str, text: str) -> int:

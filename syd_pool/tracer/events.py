@@ -53,6 +53,8 @@ DONE = {EXEC_DONE: NR["execve"], CHDIR_DONE: NR["chdir"], MAP_DONE: _NR_MMAP}  #
 # into a restart or EINTR
 ERESTARTSYS = 512
 ERESTARTNOINTR = 513
+# These may be continued and wait in the kernel: a signal is theirs to see, there and before we received them
+_WAITING = (NR["accept"], NR["accept4"])
 LONGEST_DELAY = 1.0  # seconds an execution waits for workers to close what they installed; it takes microseconds
 
 
@@ -122,11 +124,11 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
     Its result is -ERESTARTSYS then, and a handler without SA_RESTART would make it EINTR, which the call
     natively never returns; -ERESTARTNOINTR restarts it after the handler (kernel-facts 3.4).
     """
-    if ptrace.result(tid) == -ERESTARTSYS and ptrace.number(tid) in run.notified:
+    if ptrace.result(tid) == -ERESTARTSYS and (number := ptrace.number(tid)) in run.notified:
         task = run.tasks.get(tid)
         if task is not None and task.interrupted:
             task.interrupted = False  # by us, for this signal: EINTR or a restart, as the handler says
-        else:
+        elif number not in _WAITING:
             ptrace.set_result(tid, -ERESTARTNOINTR)
     ptrace.cont(tid, signal)
 

@@ -17,6 +17,7 @@ from syd_pool.linux import notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
 from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.policy.forced import RANDOM
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_BOUND,
@@ -48,7 +49,6 @@ from syd_pool.shm.ring import (
     W_DONE,
     W_GONE,
     W_TAKEN,
-    count_of,
     create_request,
     create_worker_page,
 )
@@ -79,6 +79,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
+    birth.run_id = run.config.run_id
     birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
     # Inherited: a user whose descriptors in flight are at their limit can be sent none (unix(7), ETOOMANYREFS).
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
@@ -99,7 +100,7 @@ def spawn_worker(run: Run) -> Worker:
     ours.setblocking(False)
     os.close(request.fd)
     worker.pid = pid
-    worker.record = c.record(index)
+    worker.record = c.record(index) + c.R_HEAD
     if index == len(run.slots):
         run.slots.append(worker)
     else:
@@ -118,6 +119,7 @@ def rank(run: Run) -> None:
     run.by_cpu = [None] * len(run.by_cpu)
     for worker in reversed(run.ready):
         run.by_cpu[worker.cpu] = worker
+    run.first = [w for w in run.ready if run.by_cpu[w.cpu] is w]
 
 
 def close_worker(run: Run, worker: Worker, state: int) -> None:
@@ -195,7 +197,7 @@ def audit(worker: Worker) -> None:
         raise Lie(f"published {words[W_COMPLETED]} completions where {worker.read} had been read")
     if words[W_DONE] > worker.head or words[W_TAKEN] > worker.head:
         raise Lie(f"finished {words[W_DONE]} of {worker.head} slots")
-    answered = count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+    answered = words[W_ANSWERED] + words[W_GONE]
     if answered > worker.head:
         raise Lie(f"answered {answered} of {worker.head} calls")
 
@@ -319,27 +321,31 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
     if fd < 0:
         raise Lie("announced a descriptor and sent none")
     try:
-        _, run_id, _, notification, _, _, _ = _own_call(worker, index)
+        _, run_id, _, notification, _, nr, _ = _own_call(worker, index)
         if len(data) != notify.ADDFD.size or run.config.fd_answers != "strict":
             raise Lie("handed over a descriptor without a call")
-        claimed, _, _, _, fd_flags = notify.ADDFD.unpack(data)
-        if claimed != notification or not _installable(fd):
+        claimed, _, _, number, fd_flags = notify.ADDFD.unpack(data)
+        if claimed != notification or not _installable(fd, nr) or (number and not run.config.rules.opens & RANDOM):
             raise Lie("handed over a descriptor for a call that is not its own")
         listener = listener_of(run, run_id)
         _settle(worker, index)
         try:
             flags = notify.SECCOMP_ADDFD_FLAG_SEND
-            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags))
+            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags, number))
         except OSError as error:
             answer_error(run, listener, notification, error.errno or EIO)
     finally:
         os.close(fd)
 
 
-def _installable(fd: int) -> bool:
-    """Can a call that opens give this?  Never a socket, and nothing anonymous: a listener, an eventfd, a pidfd."""
+def _installable(fd: int, nr: int) -> bool:
+    """Can this call give this?  Who opens gets no socket; nobody what is anonymous: a listener, an eventfd, a pidfd."""
     kind = os.fstat(fd).st_mode & 0o170000
-    return kind not in (0, 0o140000)
+    return kind == _SOCKET if nr in _MAKES_SOCKETS else kind not in (0, _SOCKET)
+
+
+_SOCKET = 0o140000
+_MAKES_SOCKETS = (NR["socket"], NR["accept"], NR["accept4"])
 
 
 def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:

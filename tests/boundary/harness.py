@@ -13,6 +13,7 @@ from syd_pool.boundary import filter as seccomp
 from syd_pool.cli.config import RunConfig
 from syd_pool.policy import requests
 from syd_pool.policy.actions import DENY
+from syd_pool.policy.forced import forced
 
 
 class Rules:
@@ -27,6 +28,7 @@ class Rules:
         self.blocks = ["/"] if "block" in enabled else []
         self.accepted = ["/"] if "net/accept" in enabled else None
         self.requested = requests.RequestVerdicts(requests.at_start(), "ioctl" in enabled, DENY)
+        self.resolve, self.opens, self.lifted = forced(dict.fromkeys(options, True))
 
     def option(self, name: str) -> bool:
         return name in self.options

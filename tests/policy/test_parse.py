@@ -44,12 +44,12 @@ REFUSED = {
     EPERM: "|setenv!SYD_FOO=1|unsetenv!SYD_FOO|unsetenv!SYD_FOO=1|passenv+SYD_*|passenv+SYD_FOO",
     EACCES: "|setgid+0:1|setuid+0:10",
     EOPNOTSUPP: """
-        |sandbox/lock:on|sandbox/tpe:on|sandbox/stat,pty:on|sandbox/mem:on|sandbox/pid:on|sandbox/proxy:on
+        |sandbox/lock:on|sandbox/stat,pty:on|sandbox/mem:on|sandbox/pid:on|sandbox/proxy:on
         |sandbox/force:on|sandbox/crypt:on|unshare/user:1|unshare/user,pid:1|unshare/all:on
         |pty/x:10|root:/x|root/fake:1|root/map:1
         |force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
-        |symlink-try+/x|trace/force_cloexec:1|trace/deny_dotdot:1|trace/deny_tsc:1
-        |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
+        |symlink-try+/x|trace/deny_tsc:1
+        |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|config/expand:1
         |uts/host:a|time:5|workdir:/x|proxy/port:1
         |deny/ioctl-SECCOMP_IOCTL_NOTIF_SEND|allow/ioctl+SECCOMP_IOCTL_NOTIF_SEND!|allow/ioctl+0xc0502100|deny/net/link+route
         |deny/net/accept+/x""",
@@ -124,7 +124,7 @@ def test_expected_states_of_the_switches() -> None:
     rules = Ruleset()
     assert rules.lock == "unset"
     assert {"read", "exec", "fs", "net/bind"} <= rules.enabled
-    assert not rules.enabled & {"walk", "stat", "chdir", "tpe", "lock", "pty"}
+    assert not rules.enabled & {"walk", "stat", "chdir", "lock", "pty"}
     rules.profile("off")
     assert not rules.enabled
     rules.apply("sandbox/all:on")
