@@ -33,6 +33,7 @@ ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "mmap": ((bits_set(2, 4), bits_clear(3, 0x20)),),  # PROT_EXEC, MAP_ANONYMOUS
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
+    "getsockopt": ((int_is(1, 1), int_is(2, 17)), (int_is(1, 1), int_is(2, 77))),  # SO_PEERCRED, SO_PEERPIDFD
 }
 
 # A row of the table that is not about these: they are as without the row.

@@ -253,9 +253,7 @@ NATIVE: dict[str, str] = {
         "setresuid setresgid setfsuid setfsgid setgroups capget capset"
     ),
     "facts": "uname sysinfo getrlimit getrusage getcwd getrandom",
-    "sockets": (
-        "socket listen accept accept4 shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt setsockopt"
-    ),
+    "sockets": ("socket listen accept accept4 shutdown recvfrom recvmsg recvmmsg getsockname getpeername setsockopt"),
     "System V and POSIX queues": (
         "shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open "
         "mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"

@@ -127,6 +127,7 @@ ROWS: tuple[Row, ...] = (
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
+    ("getsockopt", NOTIFY, ("net/connect",), "peer:getsockopt", "SO_PEERCRED and SO_PEERPIDFD only; nothing is judged"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
     # about other processes only

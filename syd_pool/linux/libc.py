@@ -348,6 +348,7 @@ def fstatfs_type(fd: int) -> int:
 
 SOL_SOCKET = 1
 SO_TYPE, SO_DOMAIN = 3, 39
+SO_PEERCRED, SO_COOKIE, SO_PEERPIDFD = 17, 57, 77
 
 _address_first = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
     ("syscall", _libc)
@@ -393,6 +394,15 @@ def raw_socket_option(fd: int, name: int) -> int:
     result = raw_syscall(_NR_GETSOCKOPT, fd, SOL_SOCKET, name, _option, _option + 4, _cookie_two)
     value: int = _OPTION.unpack_from(_option_buffer)[0]
     return value if result == 0 else -get_errno()
+
+
+def socket_option(fd: int, name: int, size: int) -> bytes:
+    """getsockopt(2) of `size` bytes of SOL_SOCKET.  Raises OSError."""
+    value = create_string_buffer(size)
+    length = create_string_buffer(size.to_bytes(4, "little"), 4)
+    if raw_syscall(_NR_GETSOCKOPT, fd, SOL_SOCKET, name, addressof(value), addressof(length), _cookie_two):
+        raise OSError(get_errno(), f"getsockopt: {os.strerror(get_errno())}")
+    return value.raw
 
 
 def shutdown(fd: int, how: int) -> None:

@@ -22,6 +22,7 @@ from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -52,7 +53,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import bound, commands, events, ptrace, watch
+from syd_pool.tracer import bound, commands, events, peers, ptrace, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import args_of, balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -61,7 +62,7 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_BIND, _CHROOT, _PTRACE = NR["bind"], NR["chroot"], NR["ptrace"]
+_BIND, _CHROOT, _CONNECT, _PTRACE = NR["bind"], NR["chroot"], NR["connect"], NR["ptrace"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -84,6 +85,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
     if birth.listener is not None:
         worker.runs.add(birth.listener[0])
+    birth.peers = peers.page(run)
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()
@@ -98,6 +100,7 @@ def spawn_worker(run: Run) -> Worker:
     theirs.close()
     ours.setblocking(False)
     os.close(request.fd)
+    peers.mark(run, pid)
     worker.pid = pid
     worker.record = c.record(index)
     if index == len(run.slots):
@@ -399,6 +402,14 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     answer_value(run, listener_of(run, run_id), notification, 0)
 
 
+def _on_connected(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """connect(2) of a Unix socket has succeeded: whose it is.  The caller is answered by the worker."""
+    _, _, _, _, _, nr, tgid = _own_call(worker, index)
+    if nr != _CONNECT or not words[0]:
+        raise Lie(f"has system call {nr} taken for connect")
+    peers.note(run, tgid, words[0], words[1], words[2])
+
+
 def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
     if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < min(worker.head, worker.page.q[W_TAKEN]):
@@ -424,6 +435,7 @@ _ON = {
     C_CHROOT: _on_chroot,
     C_COMMAND: _on_command,
     C_BOUND: _on_bound,
+    C_CONNECTED: _on_connected,
     C_TRACEME: _on_traceme,
     C_KILLS: _on_kills,
     C_EXIT: _on_exit,

@@ -189,6 +189,8 @@ class Run:
         self.position = 0  # of the journal, in every slot from now on
         self.journal: Ring | None = None  # edits of the rules; None where they never change
         self.sealed = False  # ... and no command is written there any more
+        self.peers: Ring | None = None  # who connected (tracer/peers.py); None where connect(2) is native
+        self.diag = -1  # a socket to ask for Unix sockets by, once it is needed
         self.bound: set[bytes] = set()  # addresses that trace/allow_safe_bind has added
         self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
         self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)

@@ -35,6 +35,7 @@ from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -70,15 +71,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from syd_pool.shm.ring import Ring
+
+    Note = TypeVar("Note")
 
 _ID = Struct("<Q")
 
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
 
 
+AWAIT = 0.05  # seconds that somebody is waited for whose worker may have died before it said what it had done
 LOG_BURST, LOG_EACH_SECOND = 400.0, 100.0  # lines of denials that a worker hands to the log
 
 
@@ -220,6 +224,18 @@ class Caller(Call):
         self.handed_over = True
         self._complete(C_BOUND, 0)
         raise Gone
+
+    def note_connected(self, cookie: int, identity: int, inode: int) -> None:
+        self._complete(C_CONNECTED, 0, cookie, identity, inode)
+
+    def await_note(self, find: Callable[[], Note | None]) -> Note | None:
+        until = monotonic() + AWAIT
+        while (found := find()) is None and monotonic() < until:
+            nanosleep(0.0002)
+        return found
+
+    def place(self, fd: int, flags: int) -> int:
+        return self._addfd(fd, flags, 0)
 
     def note_traceme(self) -> None:
         # The tracer answers: what a thread was told before is known to it alone.
