@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import CFUNCTYPE, addressof, c_char_p, c_long, create_string_buffer, get_errno
-from errno import EINVAL
+from errno import EBADF, EINVAL
 from struct import Struct
 
 from syd_pool.linux.numbers import NR
@@ -474,6 +474,19 @@ def descriptor_of(tid: int, tgid: int, fd: int) -> int:
         return pidfd_getfd(pidfd, fd)
     finally:
         os.close(pidfd)
+
+
+def same_file(fd: int, tid: int, number: int) -> bool:
+    """Is our `fd` the same open file (not only the same name) as `number` of thread `tid`?  kcmp(2); no is -EBADF, too.
+
+    Raises OSError: ENOSYS, ESRCH, EPERM.
+    """
+    try:
+        return syscall("kcmp", os.getpid(), tid, 0, fd, number) == 0
+    except OSError as error:
+        if error.errno != EBADF:
+            raise
+        return False
 
 
 def pidfd_send_signal(pidfd: int, sig: int, info: int = 0) -> None:

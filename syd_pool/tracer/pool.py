@@ -16,7 +16,7 @@ from syd_pool.emulate.table import IDENTITY
 from syd_pool.linux import notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
-from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.linux.sockets import datagram_pair, receive_fd, seqpacket_pair
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_BOUND,
@@ -85,11 +85,14 @@ def spawn_worker(run: Run) -> Worker:
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
     if birth.listener is not None:
         worker.runs.add(birth.listener[0])
+    birth.vault = datagram_pair() if run.config.fd_answers == "two-step" else None
     birth.peers = peers.page(run)
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()
     except OSError:
+        for end in birth.vault or ():
+            end.close()
         for fd in (bell, request.fd, page.fd, ours.detach(), theirs.detach()):
             os.close(fd)
         request.close()
@@ -98,6 +101,9 @@ def spawn_worker(run: Run) -> Worker:
     if pid == 0:
         run_worker(birth)
     theirs.close()
+    if birth.vault is not None:
+        birth.vault[0].close()
+        worker.vault = birth.vault[1]
     ours.setblocking(False)
     os.close(request.fd)
     peers.mark(run, pid)

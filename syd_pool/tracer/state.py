@@ -16,7 +16,7 @@ from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE, count_o
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from _socket import socket as socket_type
     from collections.abc import Callable, Iterable
     from select import poll
 
@@ -108,9 +108,10 @@ class Worker:
         "settled",
         "skip",
         "socket",
+        "vault",
     )
 
-    def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket, cpu: int):
+    def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket_type, cpu: int):
         self.index = index
         self.generation = generation
         self.request = request
@@ -130,6 +131,7 @@ class Worker:
         self.settled = -1  # the last slot that the tracer itself answered on this worker's word
         self.runs: set[int] = set()
         self.lied = False  # it claimed what cannot be: nothing it says counts any more
+        self.vault: socket_type | None = None  # two-step: where the file is that it installs (deaths.py)
         self.reason = 0  # why we killed it, monitor.protocol REASON_*
 
     def in_flight(self) -> list[int]:
@@ -154,12 +156,12 @@ class Run:
         self.poller: poll = None  # type: ignore[assignment]  # set by run.py before the loop
         self.signals = -1  # signalfd
         self.back_bell = -1  # eventfd rung for completions
-        self.monitor: socket | None = None
+        self.monitor: socket_type | None = None
         self.monitor_pid = 0
         self.monitor_page: Ring | None = None
         self.untold: list[Worker] = []  # of whom the monitor knows nothing yet
-        self.log_in: socket | None = None
-        self.log_out: socket | None = None
+        self.log_in: socket_type | None = None
+        self.log_out: socket_type | None = None
 
         self.tasks: dict[int, Task] = {}
         self.early_dead: set[int] = set()  # threads that died before the event of their parent was seen
@@ -193,8 +195,8 @@ class Run:
         self.diag = -1  # a socket to ask for Unix sockets by, once it is needed
         self.bound: set[bytes] = set()  # addresses that trace/allow_safe_bind has added
         self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
-        self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
-        self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
+        self.outside: socket_type | None = None  # to who executes outside the sandbox (tracer/outside.py)
+        self.ipc: socket_type | None = None  # to who serves the control socket (tracer/control_socket.py)
         self.ipc_pid = 0
         self.ipc_serving = False
         self.asked: dict[int, Asker] = {}  # ... number of what it has been asked -> who is to be answered

@@ -69,7 +69,7 @@ from syd_pool.worker import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from _socket import socket as socket_type
     from collections.abc import Callable
     from typing import Any, TypeVar
 
@@ -99,6 +99,7 @@ class Caller(Call):
         "announced",
         "answered",
         "borrowed",
+        "deposited",
         "execs_wait",
         "facts",
         "gone",
@@ -113,10 +114,11 @@ class Caller(Call):
         "response",
         "umask_gen",
         "umasks",
+        "vault",
         "words",
     )
 
-    def __init__(self, page: Ring, request: Ring, bell: int, socket: socket, log_socket: socket | None, answers: str):
+    def __init__(self, page: Ring, request: Ring, bell: int, socket: socket_type, log_socket: socket_type | None, answers: str):
         self.page = page
         self.words = page.q
         self.requests = request.q
@@ -129,6 +131,8 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.vault: tuple[socket_type, socket_type] | None = None  # two-step: in, out; the tracer has the second, too
+        self.deposited = False
         self.magic = False
         self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
@@ -309,9 +313,32 @@ class Caller(Call):
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)
             self.count_answer()
         elif self._answers != STRICT or not self._hand_over(fd, flags, phase):
-            number = self._addfd(fd, flags, 0)
-            words[W_NUMBER] = installed(self.index, number)
+            self._deposit(fd)
+            try:
+                number = self._addfd(fd, flags, 0)
+                words[W_NUMBER] = installed(self.index, number)
+            finally:
+                self._take_back()
             self.answer(number)
+
+    def _deposit(self, fd: int) -> None:
+        """Two-step: have the file where the tracer finds it should we die before the number is published.
+
+        Where the user has too many descriptors in flight (unix(7), ETOOMANYREFS) it goes without.
+        """
+        if self.vault is not None:
+            try:
+                send_fd(self.vault[0], self.index.to_bytes(8, "little"), fd)
+            except OSError as error:
+                if error.errno != ETOOMANYREFS:
+                    raise
+                return
+            self.deposited = True
+
+    def _take_back(self) -> None:
+        if self.deposited and self.vault is not None:
+            self.deposited = False
+            os.close(receive_fd(self.vault[1], 8)[1])
 
     def _hand_over(self, fd: int, flags: int, phase: int) -> bool:
         """Strict: the tracer installs `fd`.  False where the user has too many descriptors in flight (unix(7))."""

@@ -116,6 +116,7 @@ class Birth:
         "request",
         "rules",
         "socket",
+        "vault",
     )
     request: int
     page: int
@@ -130,6 +131,7 @@ class Birth:
     peers: int  # memfd of who connected, -1 where connect(2) is native
     listener: tuple[int, int] | None  # (run, its listener) where there is one already: no OPEN comes for it
     position: int  # of the journal that `rules` are at
+    vault: tuple[socket_type, socket_type] | None  # two-step: a queue for the file that is being installed
     answers: str
     rules: Ruleset
     handlers: dict[int, Handler]
@@ -182,6 +184,7 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
         keep.add(birth.listener[1])
     if birth.log is not None:
         keep.add(birth.log.fileno())
+    keep.update(end.fileno() for end in birth.vault or ())
     for fd in (birth.journal, birth.peers):
         if fd >= 0:
             keep.add(fd)
@@ -195,6 +198,7 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     os.close(birth.page)
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller.vault = birth.vault
     caller.umasks = {0: umask}
     caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules = birth.rules
