@@ -111,7 +111,9 @@ class Worker:
         "vault",
     )
 
-    def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket_type, cpu: int):
+    def __init__(
+        self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket_type, cpu: int
+    ):
         self.index = index
         self.generation = generation
         self.request = request

@@ -118,7 +118,9 @@ class Caller(Call):
         "words",
     )
 
-    def __init__(self, page: Ring, request: Ring, bell: int, socket: socket_type, log_socket: socket_type | None, answers: str):
+    def __init__(
+        self, page: Ring, request: Ring, bell: int, socket: socket_type, log_socket: socket_type | None, answers: str
+    ):
         self.page = page
         self.words = page.q
         self.requests = request.q
