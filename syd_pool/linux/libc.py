@@ -566,6 +566,18 @@ def add_seals(fd: int, seals: int) -> None:
     syscall("fcntl", fd, F_ADD_SEALS, seals)
 
 
+def timer(seconds: float) -> int:
+    """timerfd_create(2), timerfd_settime(2): a descriptor that can be read once, after so long.  Raises OSError."""
+    fd = syscall("timerfd_create", 1, 0o2000000)  # CLOCK_MONOTONIC, TFD_CLOEXEC
+    when = create_string_buffer(Struct("qqqq").pack(0, 0, int(seconds), int(seconds % 1 * 1e9)), 32)
+    try:
+        syscall("timerfd_settime", fd, 0, addressof(when), 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def signalfd(signals: list[int], flags: int = 0o2004000) -> int:
     """signalfd4(2) for `signals` (they must be blocked).  Default flags: NONBLOCK and CLOEXEC."""
     mask = create_string_buffer(sum(1 << (s - 1) for s in signals).to_bytes(8, "little"), 8)

@@ -55,6 +55,8 @@ H_KEEPER = 24  # pid
 H_MONITOR = 25  # pid, 0 while there is none
 H_OUTSIDE = 27  # syd_exec, likewise
 H_IPC = 28  # syd_ipc, likewise
+H_PRINTER = 29  # syd_show, likewise
+H_LOADER = 30  # syd_load, likewise
 H_ELDEST = 26  # pid of the command's first process, which is not ours
 
 # a record
@@ -163,7 +165,7 @@ class OwnPids:
 
     def __contains__(self, pid: object) -> bool:
         q = self._q
-        if pid in (q[H_TRACER], q[H_KEEPER], q[H_MONITOR], q[H_OUTSIDE], q[H_IPC]):
+        if pid in (q[H_TRACER], q[H_KEEPER], q[H_MONITOR], q[H_OUTSIDE], q[H_IPC], q[H_PRINTER], q[H_LOADER]):
             return pid != 0
         for index in range(q[H_SLOTS]):
             at = record(index)
