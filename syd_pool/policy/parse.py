@@ -515,9 +515,9 @@ def _run_time_only(_: Ruleset, line: str) -> None:
 
 def _show(rules: Ruleset, line: str) -> None:
     """stat, dump: the rules as they are here, on standard error."""
-    from syd_pool.policy.describe import show
+    from syd_pool.policy import describe
 
-    show(rules, line == "dump")
+    describe.write((describe.as_json if line == "dump" else describe.as_text)(describe.state(rules)))
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:

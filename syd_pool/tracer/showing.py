@@ -35,14 +35,12 @@ def facts(run: Run) -> dict[str, object]:
 
 def as_json(run: Run, indent: bool = True) -> bytes:
     """The state as JSON."""
-    import orjson
-
-    return orjson.dumps(facts(run), option=orjson.OPT_INDENT_2 if indent else 0) + b"\n"
+    return describe.as_json(facts(run), indent)
 
 
 def as_text(run: Run) -> bytes:
     """The state as lines for people."""
-    return describe.text(facts(run)).encode("utf-8", "backslashreplace")
+    return describe.as_text(facts(run))
 
 
 _shown: list[tuple[object, int]] = []  # of what, its descriptor: made anew when something has changed
@@ -80,9 +78,4 @@ def print_state(run: Run, machine: bool) -> None:
     if aside.busy(run, H_PRINTER):
         raise bad("dump" if machine else "stat", "what was printed last has not been read yet", errno=EAGAIN)
     data = as_json(run) if machine else as_text(run)
-    aside.start(run, H_PRINTER, "syd_show", lambda _: _print(data))
-
-
-def _print(data: bytes) -> None:
-    while data:
-        data = data[os.write(2, data) :]
+    aside.start(run, H_PRINTER, "syd_show", lambda _: describe.write(data))
