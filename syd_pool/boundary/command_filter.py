@@ -44,7 +44,7 @@ EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     **dict.fromkeys(("prlimit64", "migrate_pages", "move_pages"), _ITSELF),
     "setpriority": ((int_is(0, 0), int_is(1, 0)),),  # PRIO_PROCESS, itself
     "ioprio_set": ((int_is(0, 1), int_is(1, 0)),),  # IOPRIO_WHO_PROCESS, itself
-    "perf_event_open": ((int_is(1, 0),),),
+    "perf_event_open": ((int_is(1, 0), bits_clear(4, 4)),),  # PERF_FLAG_PID_CGROUP: the number is a descriptor
 }
 
 
