@@ -67,8 +67,8 @@ LISTS = {
     "setenv!": (options.YES, ""),
     "unsetenv!": (options.YES, ""),
     "clearenv!": (options.YES, ""),
-    "setuid+": (options.PARTLY, "a change may be made more than once"),
-    "setgid+": (options.PARTLY, "a change may be made more than once"),
+    "setuid+": (options.YES, ""),
+    "setgid+": (options.YES, ""),
     "include": (options.YES, ""),
     "include_profile": (options.YES, ""),
 }

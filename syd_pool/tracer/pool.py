@@ -53,7 +53,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import bound, commands, events, peers, ptrace, watch
+from syd_pool.tracer import bound, commands, events, peers, ptrace, transits, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import args_of, balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -356,8 +356,11 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
-    note_identity(run, adopt(run, tid))
     _settle(worker, index)
+    if errno := transits.refusal(run, tid, nr, args_of(worker, index)):
+        answer_error(run, listener_of(run, run_id), notification, errno)
+        return
+    note_identity(run, adopt(run, tid))
     _close(run, lambda: send_continue(listener_of(run, run_id), notification, nr))
 
 

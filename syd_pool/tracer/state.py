@@ -220,6 +220,7 @@ class Run:
         self.eldest_ended = False
         self.hung_up = False  # the last task under the filter is gone
         self.stopped = False  # the eldest is in a group stop, and the keeper with it
+        self.taken: dict[str, int] = {}  # "setuid", "setgid" -> the id that a rule has let somebody change to
         self.boot_failures = 0  # workers in a row that died before they were ready
         self.reason = "setup"  # of the end, for --status-fd
         self.deadline = 0.0
