@@ -147,12 +147,30 @@ def retire_worker(run: Run, worker: Worker) -> None:
 
 
 def kill_worker(run: Run, worker: Worker, reason: int) -> None:
-    """End a worker that is stuck; its calls are dealt with when it is reaped."""
+    """End a worker that is stuck; its calls are dealt with when it is reaped.
+
+    The monitor asks again at every tick until then.  One that has not died by the second time sleeps where not even
+    SIGKILL reaches it (FUSE, NFS): nobody else shall wait for it.
+    """
     if worker.reason:
-        return  # the monitor asks at every tick until it is reaped
+        _abandon(run, worker)
+        return
     worker.reason = reason
     os.kill(worker.pid, SIGKILL)
+    close_worker(run, worker, c.RETIRING)
     run.control.q[c.H_KILLED] += 1
+
+
+def _abandon(run: Run, worker: Worker) -> None:
+    """Dispatch again what it has not taken.  With SIGKILL pending it never returns from the kernel to take any."""
+    words = worker.page.q
+    taken = min(max(words[W_TAKEN], words[W_DONE]), worker.head)
+    first, worker.skip = max(taken, worker.skip), worker.head
+    if taken > words[W_DONE]:
+        worker.block_index = taken - 1  # the call in hand stays its own
+    for untaken in range(first, worker.head):
+        worker.others += is_notification(worker, untaken)
+        again(run, worker, untaken, 0)
 
 
 def interrupt_worker(run: Run, worker: Worker, announcement: int) -> None:
