@@ -253,7 +253,7 @@ NATIVE: dict[str, str] = {
         "setresuid setresgid setfsuid setfsgid setgroups capget capset"
     ),
     "facts": "uname sysinfo getrlimit getrusage getcwd getrandom",
-    "sockets": ("listen shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt setsockopt"),
+    "sockets": ("listen shutdown recvfrom recvmsg recvmmsg getsockname getpeername setsockopt"),
     "System V and POSIX queues": (
         "shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open "
         "mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"

@@ -180,6 +180,8 @@ def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, 
             result = create_at_once(call, path, flags, mode)
             if result is None or (result == -EEXIST and flags & O_EXCL):
                 return result
+            if result == -EINVAL and flags & os.O_DIRECT:
+                return result  # do_dentry_open() of fs/open.c: the file has been made all the same
     how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | way
     for _ in range(_MOST_RACES):
         found = call.entry(call, dirfd, path, how)

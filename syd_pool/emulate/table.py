@@ -139,6 +139,7 @@ ROWS: tuple[Row, ...] = (
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
+    ("getsockopt", NOTIFY, ("net/connect",), "peer:getsockopt", "SO_PEERCRED and SO_PEERPIDFD only; nothing is judged"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
     ("socket", NOTIFY, _FRESH, "fresh:socket", _FRESH_NOTE),
     ("accept", NOTIFY, _FRESH, "fresh:accept", _FRESH_NOTE),

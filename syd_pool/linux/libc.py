@@ -23,7 +23,7 @@ from ctypes import (
     create_string_buffer,
     get_errno,
 )
-from errno import EINVAL
+from errno import EBADF, EINVAL
 from struct import Struct
 
 from syd_pool.linux.numbers import NR
@@ -386,6 +386,7 @@ def fstatfs_type(fd: int) -> int:
 
 SOL_SOCKET = 1
 SO_TYPE, SO_DOMAIN = 3, 39
+SO_PEERCRED, SO_COOKIE, SO_PEERPIDFD = 17, 57, 77
 
 _address_first = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
     ("syscall", _libc)
@@ -458,6 +459,15 @@ def raw_socket_option(fd: int, name: int) -> int:
     return value if result == 0 else -get_errno()
 
 
+def socket_option(fd: int, name: int, size: int) -> bytes:
+    """getsockopt(2) of `size` bytes of SOL_SOCKET.  Raises OSError."""
+    value = create_string_buffer(size)
+    length = create_string_buffer(size.to_bytes(4, "little"), 4)
+    if raw_syscall(_NR_GETSOCKOPT, fd, SOL_SOCKET, name, addressof(value), addressof(length), _cookie_two):
+        raise OSError(get_errno(), f"getsockopt: {os.strerror(get_errno())}")
+    return value.raw
+
+
 def shutdown(fd: int, how: int) -> None:
     """shutdown(2).  Raises OSError."""
     syscall("shutdown", fd, how)
@@ -527,6 +537,19 @@ def descriptor_of(tid: int, tgid: int, fd: int) -> int:
         return pidfd_getfd(pidfd, fd)
     finally:
         os.close(pidfd)
+
+
+def same_file(fd: int, tid: int, number: int) -> bool:
+    """Is our `fd` the same open file (not only the same name) as `number` of thread `tid`?  kcmp(2); no is -EBADF, too.
+
+    Raises OSError: ENOSYS, ESRCH, EPERM.
+    """
+    try:
+        return syscall("kcmp", os.getpid(), tid, 0, fd, number) == 0
+    except OSError as error:
+        if error.errno != EBADF:
+            raise
+        return False
 
 
 def pidfd_send_signal(pidfd: int, sig: int, info: int = 0) -> None:
@@ -643,6 +666,18 @@ def sealed_memfd(name: str, size: int) -> int:
 def add_seals(fd: int, seals: int) -> None:
     """F_ADD_SEALS, see fcntl(2).  Raises OSError."""
     syscall("fcntl", fd, F_ADD_SEALS, seals)
+
+
+def timer(seconds: float) -> int:
+    """timerfd_create(2), timerfd_settime(2): a descriptor that can be read once, after so long.  Raises OSError."""
+    fd = syscall("timerfd_create", 1, 0o2000000)  # CLOCK_MONOTONIC, TFD_CLOEXEC
+    when = create_string_buffer(Struct("qqqq").pack(0, 0, int(seconds), int(seconds % 1 * 1e9)), 32)
+    try:
+        syscall("timerfd_settime", fd, 0, addressof(when), 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def signalfd(signals: list[int], flags: int = 0o2004000) -> int:

@@ -185,7 +185,7 @@ OPTIONS: dict[str, Row] = {
     "rlimit/core": (SIZE, 0, YES, START, ""),
     "rlimit/cpu": (DURATION, None, YES, START, ""),
     "rlimit/data": (SIZE, None, YES, START, ""),
-    "rlimit/fsize": (SIZE, None, PARTLY, START, "a file that a worker creates or truncates is not counted"),
+    "rlimit/fsize": (SIZE, None, YES, START, ""),
     "rlimit/memlock": (SIZE, 0, YES, START, ""),
     "rlimit/msgqueue": (SIZE, 0, YES, START, ""),
     "rlimit/nice": (NICE, 20, YES, START, ""),

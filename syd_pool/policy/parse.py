@@ -66,8 +66,8 @@ LISTS = {
     "setenv!": (options.YES, ""),
     "unsetenv!": (options.YES, ""),
     "clearenv!": (options.YES, ""),
-    "setuid+": (options.PARTLY, "a change may be made more than once"),
-    "setgid+": (options.PARTLY, "a change may be made more than once"),
+    "setuid+": (options.YES, ""),
+    "setgid+": (options.YES, ""),
     "include": (options.YES, ""),
     "include_profile": (options.YES, ""),
 }
@@ -514,9 +514,9 @@ def _run_time_only(_: Ruleset, line: str) -> None:
 
 def _show(rules: Ruleset, line: str) -> None:
     """stat, dump: the rules as they are here, on standard error."""
-    from syd_pool.policy.describe import show
+    from syd_pool.policy import describe
 
-    show(rules, line == "dump")
+    describe.write((describe.as_json if line == "dump" else describe.as_text)(describe.state(rules)))
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:

@@ -16,13 +16,14 @@ from syd_pool.emulate.table import IDENTITY
 from syd_pool.linux import notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
-from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.linux.sockets import datagram_pair, receive_fd, seqpacket_pair
 from syd_pool.policy.forced import RANDOM
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -52,7 +53,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import bound, commands, events, ptrace, watch
+from syd_pool.tracer import bound, commands, events, peers, ptrace, transits, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import args_of, balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -61,7 +62,7 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_BIND, _CHROOT, _PTRACE = NR["bind"], NR["chroot"], NR["ptrace"]
+_BIND, _CHROOT, _CONNECT, _PTRACE = NR["bind"], NR["chroot"], NR["connect"], NR["ptrace"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -85,10 +86,14 @@ def spawn_worker(run: Run) -> Worker:
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
     if birth.listener is not None:
         worker.runs.add(birth.listener[0])
+    birth.vault = datagram_pair() if run.config.fd_answers == "two-step" else None
+    birth.peers = peers.page(run)
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = os.fork()
     except OSError:
+        for end in birth.vault or ():
+            end.close()
         for fd in (bell, request.fd, page.fd, ours.detach(), theirs.detach()):
             os.close(fd)
         request.close()
@@ -97,8 +102,12 @@ def spawn_worker(run: Run) -> Worker:
     if pid == 0:
         run_worker(birth)
     theirs.close()
+    if birth.vault is not None:
+        birth.vault[0].close()
+        worker.vault = birth.vault[1]
     ours.setblocking(False)
     os.close(request.fd)
+    peers.mark(run, pid)
     worker.pid = pid
     worker.record = c.record(index) + c.R_HEAD
     if index == len(run.slots):
@@ -140,12 +149,30 @@ def retire_worker(run: Run, worker: Worker) -> None:
 
 
 def kill_worker(run: Run, worker: Worker, reason: int) -> None:
-    """End a worker that is stuck; its calls are dealt with when it is reaped."""
+    """End a worker that is stuck; its calls are dealt with when it is reaped.
+
+    The monitor asks again at every tick until then.  One that has not died by the second time sleeps where not even
+    SIGKILL reaches it (FUSE, NFS): nobody else shall wait for it.
+    """
     if worker.reason:
-        return  # the monitor asks at every tick until it is reaped
+        _abandon(run, worker)
+        return
     worker.reason = reason
     os.kill(worker.pid, SIGKILL)
+    close_worker(run, worker, c.RETIRING)
     run.control.q[c.H_KILLED] += 1
+
+
+def _abandon(run: Run, worker: Worker) -> None:
+    """Dispatch again what it has not taken.  With SIGKILL pending it never returns from the kernel to take any."""
+    words = worker.page.q
+    taken = min(max(words[W_TAKEN], words[W_DONE]), worker.head)
+    first, worker.skip = max(taken, worker.skip), worker.head
+    if taken > words[W_DONE]:
+        worker.block_index = taken - 1  # the call in hand stays its own
+    for untaken in range(first, worker.head):
+        worker.others += is_notification(worker, untaken)
+        again(run, worker, untaken, 0)
 
 
 def interrupt_worker(run: Run, worker: Worker, announcement: int) -> None:
@@ -353,8 +380,11 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
-    note_identity(run, adopt(run, tid))
     _settle(worker, index)
+    if errno := transits.refusal(run, tid, nr, args_of(worker, index)):
+        answer_error(run, listener_of(run, run_id), notification, errno)
+        return
+    note_identity(run, adopt(run, tid))
     _close(run, lambda: send_continue(listener_of(run, run_id), notification, nr))
 
 
@@ -405,6 +435,14 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     answer_value(run, listener_of(run, run_id), notification, 0)
 
 
+def _on_connected(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """connect(2) of a Unix socket has succeeded: whose it is.  The caller is answered by the worker."""
+    _, _, _, _, _, nr, tgid = _own_call(worker, index)
+    if nr != _CONNECT or not words[0]:
+        raise Lie(f"has system call {nr} taken for connect")
+    peers.note(run, tgid, words[0], words[1], words[2])
+
+
 def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
     if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < min(worker.head, worker.page.q[W_TAKEN]):
@@ -430,6 +468,7 @@ _ON = {
     C_CHROOT: _on_chroot,
     C_COMMAND: _on_command,
     C_BOUND: _on_bound,
+    C_CONNECTED: _on_connected,
     C_TRACEME: _on_traceme,
     C_KILLS: _on_kills,
     C_EXIT: _on_exit,
