@@ -27,7 +27,7 @@ from syd_pool.boundary import keeper, privileges
 from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, NOTIFY, cached, load
 from syd_pool.linux import libc
-from syd_pool.linux.landlock import LANDLOCK_SCOPE_SIGNAL
+from syd_pool.linux.landlock import LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, LANDLOCK_SCOPE_SIGNAL
 from syd_pool.linux.notify import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIG_DFL, SIG_IGN, SIG_SETMASK, getsignal, pthread_sigmask, signal
@@ -179,7 +179,10 @@ def prepare(
     made.privileges = privileges.of_command(config.rules)
     made.ruleset = None
     if config.signal_scope:
-        made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
+        scoped = LANDLOCK_SCOPE_SIGNAL
+        if "lock" in config.rules.enabled:
+            scoped |= LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+        made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, scoped), 24)
     made.ignored = keeper.IGNORED
     made.signals = _changed_signals()
     made.mask = keeper.MASK
@@ -217,7 +220,7 @@ def child(prepared: Prepared) -> NoReturn:
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
         privileges.drop(prepared.privileges)
         step = STEPS.index("landlock")
-        _scope_signals(prepared)
+        _scope(prepared)
         step = STEPS.index("listener")
         listener = load(prepared.main, prepared.listener_flags)
         step = STEPS.index("filter")
@@ -245,8 +248,9 @@ def _wait(prepared: Prepared) -> None:
         raise OSError(EPIPE, "tracer")
 
 
-def _scope_signals(prepared: Prepared) -> None:
-    """A Landlock domain of its own: no signal leaves the sandbox (attacks.md F8).
+def _scope(prepared: Prepared) -> None:
+    """A Landlock domain of its own: no signal leaves the sandbox (attacks.md F8); nor, with sandbox/lock, does a
+    native connection to an abstract socket.  Those that the rules allow are made by workers, which have no scope.
 
     Where there is none, the handlers of emulate/signal.py see to that.
     """

@@ -86,15 +86,13 @@ def spawn_worker(run: Run) -> Worker:
         worker.runs.add(birth.listener[0])
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
-        pid = os.fork()
+        pid = run.fork(lambda: run_worker(birth))
     except OSError:
         for fd in (bell, request.fd, page.fd, ours.detach(), theirs.detach()):
             os.close(fd)
         request.close()
         page.close()
         raise
-    if pid == 0:
-        run_worker(birth)
     theirs.close()
     ours.setblocking(False)
     os.close(request.fd)
