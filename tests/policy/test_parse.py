@@ -44,7 +44,7 @@ REFUSED = {
     EPERM: "|setenv!SYD_FOO=1|unsetenv!SYD_FOO|unsetenv!SYD_FOO=1|passenv+SYD_*|passenv+SYD_FOO",
     EACCES: "|setgid+0:1|setuid+0:10",
     EOPNOTSUPP: """
-        |sandbox/lock:on|sandbox/tpe:on|sandbox/stat,pty:on|sandbox/mem:on|sandbox/pid:on|sandbox/proxy:on
+        |sandbox/tpe:on|sandbox/stat,pty:on|sandbox/mem:on|sandbox/pid:on|sandbox/proxy:on
         |sandbox/force:on|sandbox/crypt:on|sandbox/ioctl:on|unshare/user:1|unshare/user,pid:1|unshare/all:on
         |pty/x:10|root:/x|root/fake:1|root/map:1
         |append+/x|mask+/x|block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
@@ -56,7 +56,7 @@ REFUSED = {
 }
 ACCEPTED = """
     |sandbox/stat:on|sandbox/stat:t|sandbox/stat:TRUE|sandbox/stat:yes|sandbox/stat:y|sandbox/stat:no|sandbox/stat:fa
-    |sandbox/stat,all:on|sandbox/all-x:on|sandbox/all-x,stat:off|sandbox/lock,tpe,pty:off|sandbox/mkdev:on
+    |sandbox/stat,all:on|sandbox/all-x:on|sandbox/all-x,stat:off|sandbox/lock,tpe,pty:off|sandbox/lock:on|sandbox/mkdev:on
     |sandbox/net/bind:on|sandbox/fs:on|allow/stat+/foo/../bar|allow/stat+/[|allow/stat+/x\\|allow/stat-/nonexist
     |allow/stat^/nonexist|allow/all-x-/x|deny/all-x+/***|allow/walk,stat+/x|allow/stat+@x|allow/create+!memfd:x
     |allow/create+!memfd-hugetlb:*|allow/create+!secretmem|allow/all+!unnamed|allow/net+any!80|allow/stat+/x#y

@@ -62,6 +62,7 @@ TABLE: dict[str, tuple[list[str], str, str, list[str] | None]] = {
     "noipv4": (["-poff", "-pnoipv4", NOPIE], SIX, FOUR, ["-poff"]),
     "noipv6": (["-poff", "-pnoipv6", NOPIE], FOUR, SIX, ["-poff"]),
     "linux": (["-plinux"], SYSTEM, SHADOW, None),
+    "landlock": (["-poff", "-plandlock"], f"{SYSTEM}; {TEMPORARY}; {C_BUILD}", "ls /root", ["-poff"]),
     "tty": (["-plinux", "-ptty", NOPIE], PTY, SHADOW, None),
     "tty_native": (["-plinux", "-ptty_native", NOPIE], PTY, SHADOW, None),
     "user": (["-puser"], f"{SYSTEM}; {TEMPORARY}", SHADOW, None),
