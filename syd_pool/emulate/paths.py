@@ -30,6 +30,7 @@ HOW_LINK = open_how(O_PATH | O_CLOEXEC | O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
 HOW_DIRECTORY = open_how(O_PATH | O_CLOEXEC | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
 
 MAGIC = b"/dev/syd"
+LIBRARIES = {MAGIC + b".sh": "syd.sh", MAGIC + b".el": "syd.el"}  # to be read where MAGIC may be spoken to
 
 # find() and entry() take the RESOLVE_ flags of openat2(2) above their own flags
 RESOLVE_SHIFT = 8
