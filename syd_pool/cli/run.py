@@ -12,6 +12,7 @@ import os
 import sys
 from errno import EINVAL, ENOMEM
 
+from syd_pool import policy
 from syd_pool.cli import environment, host
 from syd_pool.cli.config import FD_ANSWERS, RunConfig
 from syd_pool.cli.environment import number
@@ -46,11 +47,19 @@ SHELL = "/bin/sh"  # of -c
 LOGIN_SHELL = ["/usr/bin/bash", "--login", "--noprofile", "--norc", "--restricted"]  # syd(1), SYD_SHELL
 
 
+def _shell(script: bytes, env: dict[bytes, bytes], seconds: float) -> tuple[int, bytes]:
+    """Who runs the commands of config/expand, imported where there is one."""
+    from syd_pool.cli import expansion
+
+    return expansion.run(script, env, seconds)
+
+
 class Builder:
     """Takes the options one by one; `finish` gives the RunConfig."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
+        policy.shell = _shell
         self.rules = Ruleset()
         self.config = RunConfig(self.rules, [])
         self.string: str | None = None

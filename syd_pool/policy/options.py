@@ -178,7 +178,7 @@ OPTIONS: dict[str, Row] = {
     "log/lock/same_exec_off": (BOOL, False, YES, START, ""),
     "log/lock/new_exec_on": (BOOL, False, YES, START, ""),
     "log/lock/subdomains_off": (BOOL, False, YES, START, ""),
-    "config/expand": (DURATION, 0.0, NO, START, "commands are never run to expand a value; only variables and ~ are"),
+    "config/expand": (DURATION, 0.0, YES, START, ""),
     "rlimit/as": (SIZE, None, YES, START, ""),
     "rlimit/core": (SIZE, 0, YES, START, ""),
     "rlimit/cpu": (DURATION, None, YES, START, ""),

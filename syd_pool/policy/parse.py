@@ -178,7 +178,7 @@ def _dash_of_name(line: str, i: int) -> bool:
 def _expand(rules: Ruleset, text: str) -> str:
     if rules.live:  # never at run time (syd(2), config/expand)
         return text
-    if "$" in text or text[:1] == "~":
+    if "$" in text or text[:1] == "~" or ("`" in text and rules.option("config/expand")):
         from syd_pool.policy.expand import expand
 
         return expand(rules, text)

@@ -49,7 +49,7 @@ REFUSED = {
         |pty/x:10|root:/x|root/fake:1|root/map:1
         |append+/x|mask+/x|block+1.2.3.4|force+/x:md5:00|crypt+/x|crypt/key:1|bind+/a:/b|bind-try+/a:/b|mkdir+/x
         |symlink-try+/x|trace/force_cloexec:1|trace/deny_dotdot:1|trace/deny_tsc:1
-        |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0|config/expand:1
+        |trace/allow_unsafe_namespace:user|mem/max:64M|pid/max:16|tpe/gid:0
         |uts/host:a|time:5|workdir:/x|proxy/port:1
         |deny/ioctl+FIONBIO|deny/ioctl-TIOCSTI|allow/ioctl+TIOCSTI|allow/ioctl+TIOCLINUX!|deny/net/link+route
         |deny/net/accept+any!80""",
@@ -69,7 +69,7 @@ ACCEPTED = """
     |timeout:1h30m|timeout:1.5s|timeout:10 minutes|timeout:1h 30m|ipc/uid:none|ipc:off|setenv!A=b|setenv!A=
     |setenv!A=b=c|unsetenv!A|clearenv!|passenv+A|passenv-A|passenv^A|rlimit/nofile:off|rlimit/nofile:inf|rlimit/nofile:100|rlimit/nice:-10
     |trace/memory_access:0|trace/force_umask:-1|trace/force_umask:077|trace/allow_unsafe_namespace:off|trace/deny_tsc:0|unshare/user,pid:0
-    |unshare/all:0|mem/max:0|append-/x|mask^|block!|block^|root:none|workdir:off|config/expand:0|reset
+    |unshare/all:0|mem/max:0|append-/x|mask^|block!|block^|root:none|workdir:off|config/expand:0|config/expand:1.5|reset
     |log/lock/same_exec_off,new_exec_on:1|setuid+0:65534|setuid^|setgid-0:65534|segvguard/expiry:0
     |include_profile off|trace/allow_unsafe_dumpable:1|trace/allow_unsafe_exec_nopie:1
     |trace/allow_unsafe_prlimit:1
