@@ -267,6 +267,9 @@ def _create(config: RunConfig) -> Run:
         this.traced = {NR[row[0]]: _TRACED[row[0]] for row in rows if row[1] == TRACE}
     else:
         this.facts = UMASK_UNKNOWN << UMASK_SHIFT
+        if not config.signal_scope:
+            why = "before Linux 6.12 ptrace(2) of the command's own does nothing"
+            this.log("ptrace", os.getpid(), "trace/allow_unsafe_ptrace", why)
     if config.timeout is not None:
         this.deadline = monotonic() + config.timeout
     this.poller = select.poll()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from syd_pool.cli import expansion
+from syd_pool.policy import substitute
 
 SYD = Path(__file__).resolve().parents[2] / "scripts" / "syd"
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
@@ -114,7 +115,7 @@ def _read(path: Path) -> bytes:
 def test_output_has_an_end() -> None:
     """More than 64 KiB is killed as soon as it is there, and memory has a limit as well."""
     status, output = expansion.run(b"while :; do printf %1000d 1; done", {b"PATH": b"/bin"}, 5.0)
-    assert status == expansion.TOO_MUCH and len(output) <= 2 * expansion.MOST
+    assert status == substitute.TOO_MUCH and len(output) <= 2 * substitute.MOST
     status, _ = expansion.run(b"ulimit -v; ulimit -n", {b"PATH": b"/bin"}, 5.0)
     assert status == 0
     assert expansion.run(b"ulimit -v; ulimit -n", {b"PATH": b"/bin"}, 5.0)[1] == b"1048576\n256\n"

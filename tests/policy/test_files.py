@@ -139,7 +139,7 @@ def test_profiles() -> None:
     assert not rules.enabled
     assert rules.lock == "exec"
     refusals = dict.fromkeys(("", "nope", "zz", "OFF", "../off"), EINVAL)
-    refusals |= dict.fromkeys(("container", "i", "debug", "MPc"), EOPNOTSUPP)
+    refusals |= dict.fromkeys(("container", "i", "immutable", "MPc"), EOPNOTSUPP)
     for name, errno in refusals.items():
         with pytest.raises(BadRule) as caught:
             rules.profile(name)
