@@ -176,7 +176,8 @@ CONTINUE: dict[str, str] = {
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
     "ptrace": "PTRACE_TRACEME, which has no arguments, of who is not our own child (trace/allow_unsafe_ptrace)",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
-    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
+    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives; "
+    "and PR_SET_NAME, whose name is for the log alone",
 }
 
 # Where Landlock has no signal scope (before Linux 6.12) these keep signals inside the sandbox.
@@ -197,6 +198,12 @@ CONTINUE.update((row[0], f"registers only; {_LATER}") for row in ROWS if row[3].
 # Calls after which the caller may have another identity (B7).  They are noted and continued.
 IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
             "setgroups", "capset", "prctl")  # fmt: skip
+
+
+def logs_names(rules: Ruleset) -> bool:
+    """log/verbose:2: who names himself is in the log (PR_SET_NAME)."""
+    verbose = rules.option("log/verbose")
+    return isinstance(verbose, int) and verbose >= 2
 
 
 def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
@@ -227,3 +234,5 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")
+    if logs_names(rules):
+        yield ("prctl", NOTIFY, (), "identity:prctl", "PR_SET_NAME is logged (log/verbose:2), then as above")
