@@ -327,3 +327,65 @@ def test_on_a_kernel_without_scopes(ground: Path, monkeypatch: pytest.MonkeyPatc
     found = acts([*MODES["workers"], *all_but_one(ground)], ground)
     assert {right: found[right, right] for right in RIGHTS} == REFUSED
     assert [found[right, "all"] for right in RIGHTS] == [0] * len(RIGHTS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user")
+@pytest.mark.parametrize("mode", MODES)
+def test_an_ordinary_user_is_confined_too(mode: str, ground: Path) -> None:
+    """Landlock asks for no capability; workers of a user see the user's command in the same domain."""
+    argv = command([*MODES[mode], *all_but_one(ground)], [PYTHON, "-ISc", ACTS, "now", str(ground)])
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=False, user=1000, group=1000, extra_groups=[]
+    )
+    assert done.returncode == 0, done.stderr
+    found = facts(done.stdout)
+    assert {right: found[right, right] for right in RIGHTS} == REFUSED
+    assert [found[right, "all"] for right in RIGHTS] == [0] * len(RIGHTS)
+
+
+@pytest.mark.parametrize(
+    "options", [("--fd-answers", "strict"), ("--fd-answers", "two-step"), ("-m", "trace/allow_unsafe_ptrace:1")]
+)
+def test_every_engine_works_inside(options: tuple[str, ...], ground: Path) -> None:
+    argv = command([*MODES["workers"], *all_but_one(ground)], [PYTHON, "-ISc", ACTS, "now", str(ground)])
+    done = subprocess.run([argv[0], *options, *argv[1:]], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = facts(done.stdout)
+    assert {right: found[right, right] for right in RIGHTS} == REFUSED
+    assert [found[right, "all"] for right in RIGHTS] == [0] * len(RIGHTS)
+
+
+EDITS = """
+import errno, os, socket, sys
+def say(text):
+    os.stat("/dev/syd/" + text)
+def connect():
+    return socket.socket().connect_ex(("127.0.0.1", int(sys.argv[1])))
+print(connect())
+say(f"allow/net/connect+127.0.0.0/8!{sys.argv[1]}")
+print(connect())
+say("sandbox/fs:on")
+say("allow/fs+ext4,overlayfs,tmpfs,btrfs,xfs,proc")
+open(sys.argv[2]).close()
+say("load/fs")
+say("deny/read+" + sys.argv[2])
+try:
+    open(sys.argv[2])
+except PermissionError:
+    print("denied")
+say("reset")
+say("lock:on")
+"""
+
+
+def test_rules_change_while_workers_are_confined(tmp_path: Path) -> None:
+    """What a rule needs of Python was imported before: inside nothing of it can be read."""
+    file = tmp_path / "file"
+    file.write_text("x")
+    with listening() as server:
+        port = str(server.getsockname()[1])
+        lock = ["sandbox/lock:on", *SYSTEM, f"allow/lock/read+{tmp_path}", f"allow/lock/connect+{port}", "lock:off"]
+        on = ["sandbox/all:on", "allow/all+/***", "sandbox/fs:off"]
+        done = run([*on, *lock], [PYTHON, "-ISc", EDITS, port, str(file)])
+    assert done.stdout.split() == ["111", "0", "denied"], done.stderr
+    assert "a worker died" not in done.stderr and not done.returncode
