@@ -389,3 +389,15 @@ def test_rules_change_while_workers_are_confined(tmp_path: Path) -> None:
         done = run([*on, *lock], [PYTHON, "-ISc", EDITS, port, str(file)])
     assert done.stdout.split() == ["111", "0", "denied"], done.stderr
     assert "a worker died" not in done.stderr and not done.returncode
+
+
+def test_a_category_without_rules_costs_no_worker(tmp_path: Path) -> None:
+    """What is imported at the first question has been imported before the worker was inside."""
+    file = tmp_path / "file"
+    file.write_text("x")
+    lock = ["sandbox/lock:on", *SYSTEM, f"allow/lock/read+{tmp_path}"]
+    on = ["sandbox/all,fs:on", "allow/all+/***", "default/fs:warn", "allow/net/connect+loopback!1"]
+    text = f"import socket; open({str(file)!r}); print(socket.socket().connect_ex(('127.0.0.1', 1)))"
+    done = run([*on, *lock], [PYTHON, "-ISc", text])
+    assert (done.returncode, done.stdout) == (0, f"{EACCES}\n"), done.stderr
+    assert "a worker died" not in done.stderr and '"cap":"fs"' in done.stderr
