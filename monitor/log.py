@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Keys in the order of a line (spec 1.14), then what only we have.
 ORDER = (
     "id", "sid", "syd", "ctx", "cap", "act", "sys", "path", "dst", "addr", "unix", "args", "pid", "tgid",
-    "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count", "about",
+    "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count", "about", "name",
 )  # fmt: skip
 
 HOLD_MS = 1000  # a reader that is slow for less loses nothing

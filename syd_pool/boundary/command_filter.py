@@ -36,6 +36,8 @@ ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "getsockopt": ((int_is(1, 1), int_is(2, 17)), (int_is(1, 1), int_is(2, 77))),  # SO_PEERCRED, SO_PEERPIDFD
 }
 
+_NAMES_ITSELF = (int_is(0, 15),)  # PR_SET_NAME
+
 # A row of the table that is not about these: they are as without the row.
 _ITSELF = ((int_is(0, 0),),)
 EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
@@ -98,7 +100,7 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
         if answer is None or (answer == UNKNOWN and name in outright):
             main.append((NR[name], action, ()))
         elif name in ONLY_WHEN:
-            main += [(NR[name], answer, conditions) for conditions in ONLY_WHEN[name]]
+            main += [(NR[name], answer, conditions) for conditions in _only_when(name, rules, identity)]
             main.append((NR[name], action, ()))
         elif name in EXCEPT_WHEN:
             main += [(NR[name], action, conditions) for conditions in EXCEPT_WHEN[name]]
@@ -106,6 +108,13 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
         else:
             main.append((NR[name], answer, ()))
     return CommandFilters(parent, main, any(a & 0xFFFF0000 == trace_action() for a in answers.values()))
+
+
+def _only_when(name: str, rules: Ruleset, identity: bool) -> tuple[tuple[Condition, ...], ...]:
+    """ONLY_WHEN; of prctl(2) what log/verbose:2 shows, and what changes an identity where there is one to change."""
+    if name != "prctl" or not table.logs_names(rules):
+        return ONLY_WHEN[name]
+    return (_NAMES_ITSELF, *(ONLY_WHEN[name] if identity else ()))
 
 
 def _covers(rule: Rule, answers: dict[str, int]) -> bool:

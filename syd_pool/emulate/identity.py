@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from syd_pool.policy import Ruleset
 
 SIGSYS = 31
+_PR_SET_NAME, _NAME = 15, 15  # and the bytes of a name that count
 _UNCHANGED = 0xFFFFFFFF
 _LAST_OF_SYSTEM = {"setuid": 11, "setgid": 14}
 _MOST_GROUPS = 65536  # NGROUPS_MAX
@@ -49,6 +50,21 @@ def changed(call: Call) -> int | None:
             send_signal(call, SIGSYS)
         return -EPERM
     call.note_identity()
+    return None
+
+
+def prctl(call: Call) -> int | None:
+    """prctl(2) under log/verbose:2: PR_SET_NAME is logged, whatever it is worth, and performed; else changed()."""
+    if call.args[0] & 0xFFFFFFFF != _PR_SET_NAME:
+        return changed(call)
+    try:
+        name = call.string(call.args[1])[:_NAME]
+    except OSError:  # no such memory: for the kernel to say
+        call.resume()
+        return None
+    call.log([("level", b"info"), ("ctx", b"name"), ("sys", b"prctl"), ("name", name), ("pid", call.tid),
+              ("tgid", call.tgid)])  # fmt: skip
+    call.resume()
     return None
 
 

@@ -30,6 +30,7 @@ from syd_pool.emulate.devices import TTY, is_kfd, is_quick, open_tty
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
+    LIBRARIES,
     MAGIC,
     RESOLVE_SHIFT,
     in_proc,
@@ -137,8 +138,8 @@ def _at(call: Call, dirfd: int, i: int, flags: int) -> int | None:
 
 
 def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
-    if call.magic and path.startswith(MAGIC) and is_magic(path):
-        if path != MAGIC or flags & (O_CREAT | O_PATH | O_DIRECTORY):
+    if call.magic and path.startswith(MAGIC) and (is_magic(path) or path in LIBRARIES):
+        if (path != MAGIC and path not in LIBRARIES) or flags & (O_CREAT | O_PATH | O_DIRECTORY):
             return -EINVAL
         call.hand_command()
     dotless = 0

@@ -140,7 +140,7 @@ ROWS: tuple[Row, ...] = (
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
     ("getsockopt", NOTIFY, ("net/connect",), "peer:getsockopt", "SO_PEERCRED and SO_PEERPIDFD only; nothing is judged"),
-    ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
+    ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; not performed"),
     ("socket", NOTIFY, _FRESH, "fresh:socket", _FRESH_NOTE),
     ("accept", NOTIFY, _FRESH, "fresh:accept", _FRESH_NOTE),
     ("accept4", NOTIFY, _FRESH, "fresh:accept4", _FRESH_NOTE),
@@ -192,8 +192,10 @@ CONTINUE: dict[str, str] = {
     "setfsgid": "registers only",
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
+    "ptrace": "PTRACE_TRACEME, which has no arguments, of who is not our own child (trace/allow_unsafe_ptrace)",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
-    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
+    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives; "
+    "and PR_SET_NAME, whose name is for the log alone",
 }
 
 # Where Landlock has no signal scope (before Linux 6.12) these keep signals inside the sandbox.
@@ -219,6 +221,12 @@ IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"
 def makes_sockets(rules: Ruleset) -> bool:
     """May workers have to make sockets for the command (emulate/fresh.py)?"""
     return is_open(rules.lock) or bool(rules.opens & (CLOEXEC | RANDOM))
+
+
+def logs_names(rules: Ruleset) -> bool:
+    """log/verbose:2: who names himself is in the log (PR_SET_NAME)."""
+    verbose = rules.option("log/verbose")
+    return isinstance(verbose, int) and verbose >= 2
 
 
 def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
@@ -256,3 +264,5 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")
+    if logs_names(rules):
+        yield ("prctl", NOTIFY, (), "identity:prctl", "PR_SET_NAME is logged (log/verbose:2), then as above")

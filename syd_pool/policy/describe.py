@@ -11,7 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.policy.rules import Ruleset
 
-API_MAJOR, API_MINOR = 3, 1
 _PLAIN = (
     ("umask", "trace/force_umask", -1), ("tmout", "timeout", None), ("verbose", "log/verbose", None),
     ("mem_max", "mem/max", None), ("mem_vm_max", "mem/vm_max", None), ("pid_max", "pid/max", None),
@@ -61,12 +60,6 @@ def _rule(action: int, category: str, pattern: str) -> dict[str, str]:
 
 def _flag(name: str) -> str:
     return name.removeprefix("trace/").replace("_", "-").replace("/", "-")
-
-
-def api() -> dict[str, object]:
-    """What the interface is called, for programs that look before they speak."""
-    version = {"major": API_MAJOR, "minor": API_MINOR, "version": f"{API_MAJOR}.{API_MINOR}"}
-    return {"root": "/dev/syd", "version": version}
 
 
 def text(facts: dict[str, object]) -> str:

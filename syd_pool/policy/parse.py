@@ -11,7 +11,7 @@ Variables in the value are expanded, never in the name.
 
 from __future__ import annotations
 
-from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
+from errno import EACCES, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM
 
 from syd_pool.policy import categories, options, values
 from syd_pool.policy.actions import ALLOW, BY_NAME
@@ -46,7 +46,6 @@ _DEFAULTS = {
 GUARD_WHY = {
     "ioctl": "lists of ioctl requests are not built yet",
     "force": "checksums of executables are not built yet",
-    "lock": "Landlock is not built yet",
     "mem": "memory limits are not built yet",
     "pid": "process limits are not built yet",
     "proxy": "the proxy is not built yet",
@@ -57,7 +56,7 @@ GUARD_WHY = {
 LISTS = {
     "allow/ioctl+": (options.PARTLY, "no request is judged, so all are allowed but for a few that are refused always"),
     "deny/ioctl+": (options.NO, GUARD_WHY["ioctl"]),
-    "allow/lock/*+": (options.PARTLY, "no effect while sandbox/lock is off, which it is: not built yet"),
+    "allow/lock/*+": (options.YES, ""),
     "allow/net/accept+": (options.PARTLY, "accepted connections are not judged, so all are allowed"),
     "deny/net/accept+": (options.NO, "accepted connections are not judged yet"),
     "allow/net/link+": (options.PARTLY, "netlink families are not judged, so all are allowed"),
@@ -178,7 +177,7 @@ def _dash_of_name(line: str, i: int) -> bool:
 def _expand(rules: Ruleset, text: str) -> str:
     if rules.live:  # never at run time (syd(2), config/expand)
         return text
-    if "$" in text or text[:1] == "~":
+    if "$" in text or text[:1] == "~" or ("`" in text and rules.option("config/expand")):
         from syd_pool.policy.expand import expand
 
         return expand(rules, text)
@@ -317,19 +316,32 @@ def _link_rule(line: str, action: int, chosen: list[str], operator: str, text: s
 
 
 def _lock_rule(rules: Ruleset, line: str, action: int, names: str, operator: str, text: str) -> None:
-    """Landlock rules only ever allow, and say nothing while sandbox/lock is off."""
+    """Landlock rules only ever allow, paths or ports, and say nothing while sandbox/lock is off."""
     rights = categories.expand_lock(names)
     if rights is None:
-        raise bad(line, f"`{names}' is no right of Landlock")
+        raise bad(line, f"`{names}' is no right of Landlock", f"rights are {', '.join(categories.LOCK_RIGHTS)}")
     if action != ALLOW:
         raise bad(line, "lock rules can only allow")
-    from syd_pool.policy.addresses import ports
+    if set(rights) <= {"bind", "connect"} and (text[0] != "/" or "bind" not in rights):
+        from syd_pool.policy.addresses import ports
 
-    if rights == ["connect"] or (set(rights) <= {"bind", "connect"} and text[0] != "/"):
         _read(line, ports, text)
-    elif text[0] == "/":
+    else:  # `all` and `net` with a path: ports have nothing to do with it
         rights = [right for right in rights if right != "connect"]
+        text = _lock_path(line, text)
     _edit(rules.landlock, [(right, text) for right in rights], operator)
+
+
+def _lock_path(line: str, text: str) -> str:
+    """A path that a lock rule is about, absolute; where it leads is looked up at the start.  Raises BadRule."""
+    if ".." in text.split("/"):
+        raise bad(line, "the path has a `..'", "name it by its canonical path", EACCES)
+    import os
+
+    try:
+        return "/" + os.path.normpath(os.path.join(os.getcwd() if text[0] != "/" else "/", text)).lstrip("/")
+    except OSError as error:
+        raise bad(line, "there is no current directory to begin at", errno=error.errno or ENOENT) from None
 
 
 def _ioctl_rule(line: str, action: int, operator: str, text: str) -> None:

@@ -192,7 +192,7 @@ class Ruleset:
     passenv     patterns of variables that are passed on although they look dangerous
     passed      names of such variables (-e)
     addresses   (action, category, text) of the address rules, in order
-    landlock    (right, text) of the lock rules, in order
+    landlock    (right, absolute path or ports) of the lock rules, in order
     transits    {"setuid": {from: to}, "setgid": {from: to}}
     chrooted    the command has given up the file system; see cut_off()
     """
@@ -236,7 +236,7 @@ class Ruleset:
         self.passed: set[bytes] = set()
         self.addresses: list[tuple[int, str, str]] = []
         self.filesystems: list[tuple[int, str]] = []
-        self.landlock: list[tuple[str, str]] = []
+        self.landlock: list[tuple[str, str]] = list(categories.LOCK_DEFAULTS)
         self.transits: dict[str, dict[int, int]] = {"setuid": {}, "setgid": {}}
         self._paths: dict[str, PathRules] = {}
         self.refresh()

@@ -15,7 +15,7 @@ import os
 from errno import EACCES, EBADF, EBUSY, EINTR, EINVAL, EIO, ENOENT, EPERM
 from time import monotonic
 
-from syd_pool.emulate.paths import MAGIC, is_magic
+from syd_pool.emulate.paths import LIBRARIES, MAGIC, is_magic
 from syd_pool.linux import notify
 from syd_pool.linux.notify import Gone
 from syd_pool.linux.numbers import NR
@@ -85,10 +85,12 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
         run.gone += 1
         return
     if nr in OPENS:
-        if path != MAGIC or not lock.may_read(state, eldest):
-            answer_error(run, listener, notification, ENOENT)
+        if path == MAGIC and lock.may_read(state, eldest):
+            _show(run, listener, notification, "")
+        elif path in LIBRARIES and (lock.may_read(state, eldest) or lock.may_edit(state, eldest)):
+            _show(run, listener, notification, LIBRARIES[path])
         else:
-            _show(run, listener, notification)
+            answer_error(run, listener, notification, ENOENT)
         return
     if not is_magic(path) or not lock.may_edit(state, eldest):
         answer_error(run, listener, notification, ENOENT)
@@ -299,12 +301,12 @@ def _print(run: Run, line: str, asker: Asker) -> bool:
     return False
 
 
-def _show(run: Run, listener: int, notification: int) -> None:
-    """open("/dev/syd"): the state as a sealed file in memory."""
+def _show(run: Run, listener: int, notification: int, library: str) -> None:
+    """open("/dev/syd"): the state as a sealed file in memory; or one of the libraries."""
     from syd_pool.tracer import showing
 
     try:
-        fd = showing.state_fd(run)
+        fd = showing.helper_fd(library) if library else showing.state_fd(run)
     except OSError as error:
         answer_error(run, listener, notification, error.errno or EIO)
         return

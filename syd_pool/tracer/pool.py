@@ -13,7 +13,7 @@ from time import monotonic_ns
 
 from syd_pool.emulate.resume import send_continue
 from syd_pool.emulate.table import IDENTITY
-from syd_pool.linux import notify
+from syd_pool.linux import notify, proc
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
 from syd_pool.linux.sockets import datagram_pair, receive_fd, seqpacket_pair
@@ -90,7 +90,7 @@ def spawn_worker(run: Run) -> Worker:
     birth.peers = peers.page(run)
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
-        pid = os.fork()
+        pid = run.fork(lambda: run_worker(birth))
     except OSError:
         for end in birth.vault or ():
             end.close()
@@ -99,8 +99,6 @@ def spawn_worker(run: Run) -> Worker:
         request.close()
         page.close()
         raise
-    if pid == 0:
-        run_worker(birth)
     theirs.close()
     if birth.vault is not None:
         birth.vault[0].close()
@@ -408,17 +406,30 @@ def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[in
 
 
 def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
-    """PTRACE_TRACEME: never performed, we are the tracer; 0, and EPERM to a thread that was told so already."""
+    """PTRACE_TRACEME: not performed while we are the tracer; 0, and EPERM to a thread that was told so already.
+
+    With a debugger of the command's own (trace/allow_unsafe_ptrace) it is, where the debugger is none of us.
+    """
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr != _PTRACE:
         raise Lie(f"has system call {nr} answered as ptrace")
     _settle(worker, index)
     task, listener = adopt(run, tid), listener_of(run, run_id)
-    if task.traceme:
+    if not run.ptrace and run.config.signal_scope and _parent_of(tid) not in (0, os.getpid(), os.getppid()):
+        _close(run, lambda: send_continue(listener, notification, nr))
+    elif task.traceme:
         answer_error(run, listener, notification, EPERM)
     else:
         task.traceme = True
         answer_value(run, listener, notification, 0)
+
+
+def _parent_of(tid: int) -> int:
+    """The parent of a thread's process, 0 when it is gone."""
+    try:
+        return int(proc.field(proc.status(tid), b"PPid:"))
+    except OSError:
+        return 0
 
 
 def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:

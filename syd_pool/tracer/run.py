@@ -63,11 +63,12 @@ if TYPE_CHECKING:
     from _socket import socket
 
     from syd_pool.cli.config import RunConfig
+    from syd_pool.policy import Ruleset
 
 EXIT_TIMEOUT = 124  # spec 1.16
 EXIT_BUG = 70  # EX_SOFTWARE
 POLLIN, POLLHUP = 1, 16
-WALL_NOHANG = 0x40000000 | os.WNOHANG | os.WUNTRACED | 0x20000000  # __WALL, __WNOTHREAD: see wait(2)
+WALL_NOHANG = 0x40000000 | os.WNOHANG | os.WUNTRACED  # __WALL: see wait(2)
 RUN_ID = 1
 FAREWELL_MS = 1000
 MOST_SWEPT = 64  # tracees up to which one waitpid(-1), which walks them all, is cheaper than two more by pid
@@ -143,9 +144,9 @@ def _start(this: Run) -> None:
     config, identity = this.config, _may_change_identity(this.config)
     prepared = spawn.prepare(config, this.ptrace, identity, privileges.limits(config.rules))
     this.prepared = prepared
-    pid = os.fork()
-    if pid == 0:
-        spawn.child(prepared)
+    if "lock" in config.rules.enabled:
+        _confine(this)
+    pid = this.fork(lambda: spawn.child(prepared))
     this.eldest = this.control.q[c.H_ELDEST] = pid
     this.eldest_pidfd = os.pidfd_open(pid)
     adopt(this, pid)
@@ -169,6 +170,13 @@ def _start(this: Run) -> None:
         return
     _set_alarm(this)
     spawn.take_listener(prepared, pid, this.eldest_pidfd, lambda listener: _listen(this, listener))
+
+
+def _confine(this: Run) -> None:
+    """sandbox/lock: command and workers are born inside a Landlock domain.  Raises SetupFailed."""
+    from syd_pool.tracer import inside
+
+    this.fork = inside.choose(this.config.rules, lambda text: this.log("lock", os.getpid(), "sandbox/lock", text))
 
 
 def _listen(this: Run, listener: int) -> None:
@@ -213,11 +221,18 @@ def _on_outcome(this: Run) -> None:
         this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
-    rules = this.config.rules
-    silent = "exec" in rules.enabled and not rules.has_rules(ALLOW, ["exec"])
-    if failed.reason == "exec" and failed.errno == EACCES and silent:
-        os.write(2, b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n")
+    if failed.reason == "exec" and failed.errno == EACCES:
+        os.write(2, _nothing_executes(this.config.rules))
     this.ended = True
+
+
+def _nothing_executes(rules: Ruleset) -> bytes:
+    """How to begin, for rules that let nothing at all be executed; b"" where they do."""
+    if "lock" in rules.enabled and all(right != "exec" for right, _ in rules.landlock):
+        return b"syd-pool: sandbox/lock lets nothing be executed: try -p landlock, or -m allow/lock/rpath,exec+/usr\n"
+    if "exec" in rules.enabled and not rules.has_rules(ALLOW, ["exec"]):
+        return b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n"
+    return b""
 
 
 def _create(config: RunConfig) -> Run:
@@ -245,6 +260,9 @@ def _create(config: RunConfig) -> Run:
         this.traced = {NR[row[0]]: _TRACED[row[0]] for row in rows if row[1] == TRACE}
     else:
         this.facts = UMASK_UNKNOWN << UMASK_SHIFT
+        if not config.signal_scope:
+            why = "before Linux 6.12 ptrace(2) of the command's own does nothing"
+            this.log("ptrace", os.getpid(), "trace/allow_unsafe_ptrace", why)
     if config.timeout is not None:
         this.deadline = monotonic() + config.timeout
     # Every descriptor of a poll costs each call: the listeners, and all the rest behind one

@@ -30,12 +30,14 @@ def facts(run: Run) -> dict[str, object]:
     found: dict[str, object] = {"id": run.config.run_id, "cpid": run.eldest}
     state = describe.state(run.config.rules)
     state["chroot"] = bool(run.facts & F_CHROOTED)
-    return {**found, **state, "api": describe.api()}
+    return {**found, **state}
 
 
 def as_json(run: Run, indent: bool = True) -> bytes:
     """The state as JSON."""
-    return describe.as_json(facts(run), indent)
+    from syd_pool.policy.interface import specification
+
+    return describe.as_json({**facts(run), "api": specification()}, indent)
 
 
 def as_text(run: Run) -> bytes:
@@ -55,6 +57,17 @@ def state_fd(run: Run) -> int:
             os.close(_shown.pop()[1])
         _shown.append((now, fd))
     return os.open(b"/proc/self/fd/%d" % _shown[0][1], os.O_RDONLY | os.O_CLOEXEC)
+
+
+def helper_fd(name: str) -> int:
+    """A read-only descriptor of a library for those who speak to us (syd.sh, syd.el).  Raises OSError."""
+    from syd_pool.policy.interface import helper
+
+    fd = _sealed(helper(name))
+    try:
+        return os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
 
 
 def _sealed(data: bytes) -> int:

@@ -7,6 +7,7 @@ tracer nothing, and the truth is in memory that only the tracer writes.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 from syd_pool.linux.notify import NOTIF_SIZE
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from _socket import socket as socket_type
     from collections.abc import Callable, Iterable
     from select import epoll, poll
+    from typing import NoReturn
 
     from monitor.config import Config
     from syd_pool.boundary.spawn import Prepared
@@ -26,12 +28,22 @@ if TYPE_CHECKING:
     from syd_pool.shm.ring import Ring
     from syd_pool.tracer.commands import Asker
 
+    Fork = Callable[[Callable[[], NoReturn]], int]
+
 MSG_DONTWAIT = 0x40
 
 DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
 FULL = 8  # ... of any worker before calls wait in the kernel: RECV walks past all that were received (3.1)
 LOW = 2  # ... of a worker that gets new ones after that, so that it does not wait for them
 STALL_S = 0.001  # so long without that, and the workers beyond one for each CPU are asked
+
+
+def fork(child: Callable[[], NoReturn]) -> int:
+    """Fork; the child does `child`.  Returns its process id.  Raises OSError."""
+    pid = os.fork()
+    if pid == 0:
+        child()
+    return pid
 
 
 class Task:
@@ -223,6 +235,7 @@ class Run:
         self.cred_counter = 0
 
         self.ptrace = True
+        self.fork: Fork = fork  # the command and the workers; inside.py where sandbox/lock is on
         self.eldest = 0
         self.eldest_pidfd = -1
         self.prepared: Prepared = None  # type: ignore[assignment]  # set by run.py
