@@ -81,7 +81,7 @@ raw_syscall = CFUNCTYPE(c_long, c_long, c_long, c_long, c_long, c_long, c_long, 
     ("syscall", _libc)
 )
 # _quick: a third of the price (a getpid: 0.25 us against 0.66), because nothing is declared, the interpreter is not
-# let go and errno is read where it is.  So: only for the main thread; bytes, descriptors and other words of at most
+# let go and errno is read where it is.  So: only for the thread a process began with; bytes, descriptors and other words of at most
 # 32 bits as they are (ctypes cuts longer ones off); addresses of our buffers through _pointer; AT_FDCWD as _CWD,
 # since a negative number is dear; the sixth argument never an int: it goes by the stack, where ctypes would write
 # four bytes of eight.
@@ -90,6 +90,15 @@ _quick.restype = c_long
 _errno_location = ctypes.PyDLL(None)["__errno_location"]
 _errno_location.restype = c_void_p
 _errno = c_int.from_address(_errno_location())
+
+
+def _find_errno() -> None:
+    """In a new process, whose only thread may be another one than the parent's first (tracer/inside.py)."""
+    global _errno
+    _errno = c_int.from_address(_errno_location())
+
+
+os.register_at_fork(after_in_child=_find_errno)
 
 
 class _Pointers(dict[int, c_void_p]):
