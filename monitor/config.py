@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from mmap import mmap
 
 LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
 WARN = 4
@@ -21,6 +22,7 @@ class Config:
         boot_ms                 ... and one that did not become ready
         log_fd, log_level       where lines go (-1: nowhere), the last level that is written (0..7)
         pretty                  None: pretty on a terminal; True, False: always, never
+        ring                    keeps lines for syslog(2) (shm/logring.py); None: nobody reads them there
         sandbox, name, syd      keys `id`, `sid` and `syd` of every line; empty or 0: left out
     """
 
@@ -33,6 +35,7 @@ class Config:
         "nproc",
         "nproc_max",
         "pretty",
+        "ring",
         "sandbox",
         "stall_ms",
         "syd",
@@ -47,6 +50,7 @@ class Config:
         self.log_fd = 2
         self.log_level = WARN
         self.pretty: bool | None = None
+        self.ring: mmap | None = None
         self.sandbox = ""
         self.name = ""
         self.syd = 0
