@@ -4,7 +4,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from mmap import mmap
 
 LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
@@ -54,31 +53,3 @@ class Config:
         self.sandbox = ""
         self.name = ""
         self.syd = 0
-
-
-def level(text: str) -> int:
-    """A log level by name or number (syd(2) log/level).  Raises ValueError."""
-    if text in LEVELS:
-        return LEVELS.index(text)
-    if len(text) == 1 and text in "01234567":
-        return int(text)
-    raise ValueError(f"log level: {text!r} is none of {', '.join(LEVELS)} or 0..7")
-
-
-def from_environment(environ: Mapping[str, str], nproc: int, nproc_max: int = NPROC_MAX) -> Config:
-    """Config with the log settings of SYD_LOG, SYD_LOG_FD, SYD_QUIET_TTY and SYD_FORCE_TTY.
-
-    Raises ValueError for what cannot be read, OSError(EBADF) for a log descriptor that is not open.
-    """
-    config = Config(nproc, nproc_max)
-    config.log_level = level(environ.get("SYD_LOG", "warn"))
-    config.log_fd = max(-1, int(environ.get("SYD_LOG_FD", "2")))
-    if config.log_fd >= 0 and "SYD_LOG_FD" in environ:
-        import os
-
-        os.fstat(config.log_fd)
-    if "SYD_FORCE_TTY" in environ:
-        config.pretty = True
-    if "SYD_QUIET_TTY" in environ:
-        config.pretty = False
-    return config

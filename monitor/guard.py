@@ -9,7 +9,7 @@ from monitor.scale import MS, Counts
 from monitor.state import Monitor, Worker
 from monitor.watch import FINE, KICK, REVIVE, STALL, SUSPECT_MS
 from syd_pool.shm import control as c
-from syd_pool.shm.ring import W_DONE, W_PHASE, W_READY, W_SLEEP, W_TAKEN
+from syd_pool.shm.ring import W_DONE, W_PHASE, W_READY, W_TAKEN
 
 
 def tick(this: Monitor, counts: Counts, now: int) -> None:
@@ -42,9 +42,7 @@ def guard(this: Monitor, worker: Worker, elapsed: float) -> None:
         stopped, starved = excuses(this, worker, elapsed)
     else:
         worker.ran = -1
-    verdict = worker.progress.look(
-        words, worker.word(W_SLEEP) == 1, elapsed, limit, worker.descriptor(), stopped, starved
-    )
+    verdict = worker.progress.look(words, elapsed, limit, worker.descriptor(), stopped, starved)
     if verdict == FINE:
         worker.reported = worker.reported and worker.progress.stuck_ms > 0
     elif verdict == KICK:

@@ -63,8 +63,6 @@ def worker(page: Ring, index: int, own: Ring | None, now: int) -> dict[str, obje
     }
     if own is not None:
         facts.update(named(ring, "W_", own.q))
-        for counter in ("answered", "gone"):  # packed with the index of the slot counted last
-            facts[counter] = ring.count_of(own.q[getattr(ring, f"W_{counter.upper()}")])
     if state == control.BLOCKED:
         facts["blocked_tid"] = tid
     if state not in (control.EMPTY, control.DEAD):

@@ -37,7 +37,6 @@ class Progress:
     def look(
         self,
         words: tuple[int, int, int, int],
-        sleeping: bool,
         elapsed_ms: float,
         limit_ms: float,
         descriptor: bool = False,
@@ -58,7 +57,7 @@ class Progress:
         step = min(elapsed_ms, MOST_MS)
         self.stuck_ms += max(0.0, step - starved_ms)
         verdict = self._verdict(limit_ms, descriptor, stopped)
-        if verdict == FINE and sleeping and not stopped:
+        if verdict == FINE and taken <= done and not stopped:  # it is in no call
             verdict = self._doorbell(taken, step)
         self.last = words
         return verdict

@@ -33,6 +33,7 @@ ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "mmap": ((bits_set(2, 4), bits_clear(3, 0x20)),),  # PROT_EXEC, MAP_ANONYMOUS
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
+    "getsockopt": ((int_is(1, 1), int_is(2, 17)), (int_is(1, 1), int_is(2, 77))),  # SO_PEERCRED, SO_PEERPIDFD
 }
 
 _NAMES_ITSELF = (int_is(0, 15),)  # PR_SET_NAME
@@ -45,7 +46,7 @@ EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     **dict.fromkeys(("prlimit64", "migrate_pages", "move_pages"), _ITSELF),
     "setpriority": ((int_is(0, 0), int_is(1, 0)),),  # PRIO_PROCESS, itself
     "ioprio_set": ((int_is(0, 1), int_is(1, 0)),),  # IOPRIO_WHO_PROCESS, itself
-    "perf_event_open": ((int_is(1, 0),),),
+    "perf_event_open": ((int_is(1, 0), bits_clear(4, 4)),),  # PERF_FLAG_PID_CGROUP: the number is a descriptor
 }
 
 

@@ -14,6 +14,7 @@ from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, KILL_PROCESS, cached, compile_filter
 from syd_pool.boundary.keeper_filter import keeper_rules
 from syd_pool.boundary.worker_filter import worker_rules
+from syd_pool.emulate.table import makes_sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def filters(rules: Ruleset, scoped: bool = True) -> list[Exported]:
     """Every filter that a run with `rules` loads."""
     command = command_filters(rules, not rules.option("trace/allow_unsafe_ptrace"), True, scoped)
-    worker = worker_rules(not rules.option("trace/allow_unsafe_nocookie"))
+    worker = worker_rules(not rules.option("trace/allow_unsafe_nocookie"), makes_sockets(rules))
     return [
         ("Syd parent rules", "syd_parent.bpf", command.parent, ALLOW),
         ("Syd rules", "syd_exec.bpf", command.main, UNKNOWN),

@@ -226,7 +226,7 @@ NATIVE: dict[str, str] = {
     ),
     "memory": (
         "munmap mprotect mremap msync madvise brk mlock mlock2 mlockall munlock munlockall "
-        "membarrier mseal memfd_create memfd_secret map_shadow_stack set_mempolicy get_mempolicy "
+        "membarrier mseal memfd_secret map_shadow_stack set_mempolicy get_mempolicy "
         "set_mempolicy_home_node"
     ),
     "processes": (
@@ -253,9 +253,7 @@ NATIVE: dict[str, str] = {
         "setresuid setresgid setfsuid setfsgid setgroups capget capset"
     ),
     "facts": "uname sysinfo getrlimit getrusage getcwd getrandom",
-    "sockets": (
-        "socket listen accept accept4 shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt setsockopt"
-    ),
+    "sockets": ("listen shutdown recvfrom recvmsg recvmmsg getsockname getpeername setsockopt"),
     "System V and POSIX queues": (
         "shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open "
         "mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"

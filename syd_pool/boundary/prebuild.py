@@ -33,7 +33,7 @@ def prebuild() -> int:
     from syd_pool.policy import Ruleset
 
     scoped = signal_scope()
-    ours = (keeper_rules(), ipc_rules(), worker_rules(), worker_rules(False))
+    ours = (keeper_rules(), ipc_rules(), *(worker_rules(c, s) for c in (True, False) for s in (True, False)))
     programs = {id(rules): (rules, KILL_PROCESS) for rules in ours}
     for profile in ("off", "fs", "lib", ""):
         for commands in USUAL:

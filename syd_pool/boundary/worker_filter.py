@@ -57,10 +57,14 @@ COOKIE_ARGS: dict[str, tuple[int, int]] = {
     "bind": (4, 5),
     "connect": (4, 5),
     "shutdown": (4, 5),
+    "socket": (4, 5),
+    "accept4": (4, 5),
     "landlock_create_ruleset": (4, 5),
     "landlock_add_rule": (4, 5),
     "landlock_restrict_self": (4, 5),
 }
+
+_FOR_SOCKETS = ("socket", "accept4")
 
 # Where a cookie's halves go before they are known: 32-bit words that nothing else in the program equals.
 _MARKS = (0xC00C1E0A, 0xC00C1E0B, 0xC00C1E0C, 0xC00C1E0D)
@@ -73,7 +77,7 @@ _MADVICE = (0, 4, 8, 14, 15)  # NORMAL, DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE: ma
 _FCNTL = (1, 2, 3, 4, 0x406)  # GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC
 _PRCTL = (1, 15, 38, 39)  # SET_PDEATHSIG, SET_NAME, SET_NO_NEW_PRIVS, GET_NO_NEW_PRIVS
 _CLONE_THREAD = 0x3D0F00  # exactly what pthread_create(3) asks for: bind(2) by name needs a thread (emulate/bind.py)
-_OPTIONS = (libc.SO_TYPE, libc.SO_DOMAIN)
+_OPTIONS = (libc.SO_TYPE, libc.SO_DOMAIN, libc.SO_PEERCRED, libc.SO_COOKIE, libc.SO_PEERPIDFD)
 _FIONBIO, _FIOCLEX, _TCGETS = 0x5421, 0x5451, 0x5401
 _IOCTL = (_FIONBIO, _FIOCLEX, _TCGETS)  # what Python asks of a descriptor it wraps
 _LISTENER = (SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_IOCTL_NOTIF_ADDFD, SECCOMP_IOCTL_NOTIF_ID_VALID)
@@ -122,14 +126,16 @@ def _option(option: int, cookies: bool) -> Rule:
     return (NR["getsockopt"], ALLOW, conditions if cookies else conditions[:2])
 
 
-def worker_rules(cookies: bool = True) -> list[Rule]:
+def worker_rules(cookies: bool = True, sockets: bool = False) -> list[Rule]:
     """First-match rules of a worker, with marks in place of the cookies and of its pid.
 
     cookies  False: trace/allow_unsafe_nocookie
+    sockets  it makes sockets for the command (emulate/fresh.py)
     """
     rules: list[Rule] = [(NR[name], ALLOW, ()) for name in _FREELY.split()]
     rules += [(NR[name], errno_action(ENOSYS), ()) for name in _ABSENT.split()]
-    rules += [_cookied(name) if cookies else (NR[name], ALLOW, ()) for name in COOKIE_ARGS]
+    needed = [name for name in COOKIE_ARGS if sockets or name not in _FOR_SOCKETS]
+    rules += [_cookied(name) if cookies else (NR[name], ALLOW, ()) for name in needed]
     rules += _any_int("ioctl", 1, (*_LISTENER, *_IOCTL))
     rules += _any_int("fcntl", 1, _FCNTL)
     rules += _any_int("prctl", 0, _PRCTL)
@@ -158,12 +164,12 @@ def patch(program: bytes, cookies: tuple[int, int], pid: int) -> bytes:
     return bytes(out)
 
 
-def confinement(cookies: bool = True) -> Callable[[], None]:
+def confinement(cookies: bool = True, sockets: bool = False) -> Callable[[], None]:
     """In the tracer, before it forks workers: what each of them calls to confine itself (Birth.confine).
 
-    cookies  False: trace/allow_unsafe_nocookie
+    As worker_rules().
     """
-    program = cached(worker_rules(cookies), KILL_PROCESS)
+    program = cached(worker_rules(cookies, sockets), KILL_PROCESS)
 
     def confine() -> None:
         _confine(program, cookies)

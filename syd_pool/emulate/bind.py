@@ -25,7 +25,7 @@ from syd_pool.emulate import netaddr
 from syd_pool.emulate.call import AT_FDCWD, FOLLOW
 from syd_pool.emulate.names import may_make
 from syd_pool.linux import landlock
-from syd_pool.linux.libc import O_PATH, raw_bind, raw_openat, shutdown
+from syd_pool.linux.libc import O_PATH, raw_bind, raw_openat, shutdown, wear_umask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _bind(call: Call, own: int, raw: bytes, path: bytes, at: Found) -> int:
     where = at.parent if plain else call.find(call, AT_FDCWD, b".", FOLLOW).fd
     mask = call.umask()  # asks valid()
     back = call.keep(raw_openat(AT_FDCWD, b".", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    os.umask(mask)
+    wear_umask(mask)
     os.fchdir(where)
     try:
         call.begin_effect()
@@ -66,7 +66,6 @@ def _bind(call: Call, own: int, raw: bytes, path: bytes, at: Found) -> int:
             return raw_bind(own, netaddr.unix(at.name + slash))
     finally:
         os.fchdir(back)
-        os.umask(0)
     return result if result else _verify(own, at)
 
 

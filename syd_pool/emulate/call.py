@@ -18,9 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # Call.int hides the type of that name
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any, Protocol, TypeVar
 
     from syd_pool.policy import Ruleset
+    from syd_pool.shm.ring import Ring
+
+    Found_ = TypeVar("Found_")
 
     class Ours(Protocol):
         """Our processes (shm/control.py OwnPids)."""
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 FOLLOW = 1  # follow a symbolic link in the last component
 EMPTY = 2  # an empty path means dirfd itself (AT_EMPTY_PATH)
 UNOPENED = 4  # entry(): the object need not be looked for; names.exists() asks where the answer matters
+DOTLESS = 8  # ".." is EACCES, in the path and in every link on its way (trace/deny_dotdot)
+AS_KERNEL = 16  # the kernel will look it up by itself: of what the options force only NO_MAGICLINKS holds
 
 
 class Found:
@@ -71,7 +76,9 @@ class Call:
         "magic",
         "nr",
         "own_pids",
+        "peers",
         "rules",
+        "run_id",
         "tgid",
         "tid",
     )
@@ -85,8 +92,10 @@ class Call:
     exec_gen: builtins.int  # how often the thread group has executed; what was cached before is stale
     cred_gen: builtins.int  # 0 while the caller has the identity the run started with
     rules: Ruleset
+    run_id: str  # 128 hexadecimal digits that name the run
     magic: bool  # the run began with rules that may change or be seen: /dev/syd is there
     own_pids: Ours  # our processes, which do not exist for the caller
+    peers: tuple[Ring, builtins.int]  # who connected (shm/peers.py), and a socket to ask the kernel by (unix_diag.py)
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
 
@@ -127,6 +136,10 @@ class Call:
         """The caller's umask.  Asks valid() as well.  Raises Gone."""
         raise NotImplementedError
 
+    def room(self) -> None:
+        """Raises OSError EMFILE where the caller has as many descriptors as it may have."""
+        raise NotImplementedError
+
     def umask_with_room(self) -> builtins.int:
         """As umask(), for a call that will need a descriptor: raises OSError EMFILE at the caller's limit.
 
@@ -138,11 +151,12 @@ class Call:
         """Have `fd` closed once the call is answered, off the caller's time; returns it."""
         raise NotImplementedError
 
-    def install(self, fd: builtins.int, flags: builtins.int) -> None:
+    def install(self, fd: builtins.int, flags: builtins.int, alone: bool = False) -> None:
         """Answer with `fd` as a new descriptor of the caller and close ours.
 
         flags: of open(2), O_CLOEXEC counts; with an access mode in them ours is closed before the answer, so
         that the caller may write, close and execute the file at once (else ETXTBSY).
+        alone: ours is closed before the answer in every mode but strict.
         """
         raise NotImplementedError
 
@@ -162,6 +176,21 @@ class Call:
         """Hand a bind(2) that has succeeded to the tracer, which allows connecting to it and answers 0.  Raises Gone.
 
         path: where the socket is, b"" for an address that the socket itself tells
+        """
+        raise NotImplementedError
+
+    def note_connected(self, cookie: builtins.int, identity: builtins.int, inode: builtins.int) -> None:
+        """Tell the tracer that a worker has connected this socket for the caller (emulate/peer.py)."""
+        raise NotImplementedError
+
+    def await_note(self, find: Callable[[], Found_ | None]) -> Found_ | None:
+        """What `find` finds once the tracer has heard of it: tried for AWAIT seconds at most."""
+        raise NotImplementedError
+
+    def place(self, fd: builtins.int, flags: builtins.int) -> builtins.int:
+        """The number of `fd` as a new descriptor of the caller, which is told of it otherwise than by the result.
+
+        Raises OSError (EMFILE); Gone.
         """
         raise NotImplementedError
 
@@ -205,4 +234,4 @@ class Call:
         raise NotImplementedError
 
 
-__all__ = ["AT_FDCWD", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]
+__all__ = ["AS_KERNEL", "AT_FDCWD", "DOTLESS", "EMPTY", "FOLLOW", "UNOPENED", "Call", "Found"]

@@ -12,10 +12,11 @@ import os
 from errno import EBADF, EIO, ENOTDIR
 from stat import S_ISDIR
 
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.call import AT_FDCWD, DOTLESS, EMPTY, FOLLOW
 from syd_pool.emulate.judge import judge_walk
 from syd_pool.linux.numbers import NR
 from syd_pool.policy.actions import WARN
+from syd_pool.policy.forced import NO_DOTDOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def _judge(call: Call) -> tuple[int, int]:
 
 def _wanted(call: Call) -> Found:
     if call.nr != _NR_FCHDIR:
-        return call.find(call, AT_FDCWD, call.string(call.args[0]), FOLLOW)
+        how = FOLLOW | DOTLESS if call.rules.opens & NO_DOTDOT else FOLLOW
+        return call.find(call, AT_FDCWD, call.string(call.args[0]), how)
     fd = call.fd(0)
     if fd < 0:  # AT_FDCWD means nothing here
         raise OSError(EBADF, os.strerror(EBADF))
@@ -93,13 +95,15 @@ def verify_chdir(call: Call, expected: tuple[int, int]) -> bool:
 
     Threads share their working directory, so another one's chdir, judged by itself, may already have
     moved on.  Elsewhere is therefore judged by the kernel's own name of the place, and only a place that
-    the rules allow passes.
+    the rules allow passes; none does where the options say how to get there, which nobody can see any more.
     """
     here = b"/proc/%d/cwd" % call.tid
     try:
         status = os.stat(here)
         if (status.st_dev, status.st_ino) == expected and any(expected):
             return True
+        if call.nr != _NR_FCHDIR and (call.rules.resolve or call.rules.opens & NO_DOTDOT):
+            return False
         return _allowed(call, os.readlink(here))
     except OSError:
         return _others_are_allowed(call)

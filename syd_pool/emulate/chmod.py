@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from errno import EINVAL
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG, S_ISVTX
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
 from syd_pool.emulate.held import forced_mode, judge_object, judged_fd, own_path
+from syd_pool.emulate.paths import text_of
 from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, raw_fchmodat, raw_fchmodat2
+from syd_pool.policy.forced import STICKY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,9 +53,21 @@ def _followed(call: Call, dirfd: int, address: int, mode: int) -> int:
 
 
 def _forced(call: Call, fd: int, mode: int) -> int:
-    """The mode that is set: trace/force_umask counts for regular files, syd(2)."""
+    """The mode that is set: trace/force_umask counts for regular files, syd(2); a directory stays sticky (syd(7))."""
     mode &= 0xFFFF
-    return forced_mode(call, mode) if S_ISREG(os.fstat(fd).st_mode) else mode
+    now = os.fstat(fd).st_mode
+    if S_ISREG(now):
+        return forced_mode(call, mode)
+    if S_ISDIR(now) and now & S_ISVTX and not mode & S_ISVTX and not call.rules.lifted & STICKY:
+        call.log(
+            [
+                ("level", b"warn"), ("ctx", b"immutable_sticky"), ("msg", b"the sticky bit is kept"),
+                ("path", text_of(fd)), ("pid", call.tid), ("tgid", call.tgid),
+                ("tip", b"configure `trace/allow_unsafe_sticky:1'"),
+            ]
+        )  # fmt: skip
+        mode |= S_ISVTX
+    return mode
 
 
 def _judged(call: Call, dirfd: int, address: int, how: int) -> int:

@@ -10,7 +10,7 @@ import os
 
 from syd_pool.emulate.held import forced_mode
 from syd_pool.emulate.judge import act
-from syd_pool.linux.libc import AT_FDCWD, O_LARGEFILE, RESOLVE_NO_SYMLINKS, fstatfs_type, raw_openat2
+from syd_pool.linux.libc import AT_FDCWD, O_LARGEFILE, RESOLVE_NO_SYMLINKS, fstatfs_type, raw_openat2, wear_umask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def may_create_at_once(call: Call, path: bytes, flags: int) -> bool:
     """Is there nothing in the rules that could refuse to make the plain `path`?"""
     rules = call.rules
     verdicts = rules.verdicts
-    if verdicts["stat"][path] or "fs" in rules.enabled:
+    if verdicts["stat"][path] or "fs" in rules.enabled or rules.resolve:
         return False
     for category in _ASKED[flags & _ACCMODE]:
         if verdicts[category][path]:
@@ -49,7 +49,8 @@ def may_create_at_once(call: Call, path: bytes, flags: int) -> bool:
 def create_at_once(call: Call, path: bytes, flags: int, mode: int) -> int | None:
     """Make what may_create_at_once() allows.
 
-    Any -errno means that nothing was made; which one the caller should see is for create() to find out.
+    Any -errno means that nothing was made, but EINVAL with O_DIRECT; which one the caller should see is for create()
+    to find out.
     """
     return _make(call, AT_FDCWD, path, _new(flags), mode)
 
@@ -78,10 +79,9 @@ def _make(call: Call, directory: int, path: bytes, how: int, mode: int) -> int |
     """
     mask = call.umask_with_room()
     call.begin_effect()
-    os.umask(mask)
+    wear_umask(mask)
     opened = how | _NOCTTY | os.O_CLOEXEC | O_LARGEFILE
     fd = raw_openat2(directory, path, opened, RESOLVE_NO_SYMLINKS, forced_mode(call, mode) & 0o7777)
-    os.umask(0)
     if fd < 0:
         return fd
     call.install(fd, how & (os.O_CLOEXEC | _ACCMODE))

@@ -7,6 +7,7 @@ from errno import ENXIO
 from stat import S_ISCHR
 
 from syd_pool.linux.libc import AT_FDCWD, raw_openat
+from syd_pool.linux.proc import whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ _PTS = range(136, 144)
 def is_quick(device: int) -> bool:
     """Does opening this character device neither wait nor have an effect?"""
     return os.major(device) in _QUICK
+
+
+def is_kfd(device: int) -> bool:
+    """Is it the AMD GPU's /dev/kfd?  Its major is given out by the kernel as it loads (/proc/devices)."""
+    for line in whole("/proc/devices").split(b"\n"):
+        number, _, name = line.strip().partition(b" ")
+        if name == b"kfd":
+            return os.major(device) == int(number)
+    return False
 
 
 def open_tty(call: Call, how: int) -> int:

@@ -27,8 +27,9 @@ from stat import S_ISLNK, S_ISREG
 from time import time_ns
 
 from syd_pool.emulate import program
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, EMPTY, FOLLOW
 from syd_pool.emulate.judge import SIGKILL, act, send_signal
+from syd_pool.emulate.trusted import is_refused, judge_trusted
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
     AT_EXECVE_CHECK,
@@ -142,7 +143,7 @@ def _open_exec(call: Call, name: bytes) -> Found:
     """What open_exec() in fs/exec.c finds under a name that stands in a file.  Raises OSError."""
     if not name:  # it means the working directory, which is not executable
         raise OSError(EACCES, os.strerror(EACCES))
-    return call.find(call, AT_FDCWD, name, FOLLOW)
+    return call.find(call, AT_FDCWD, name, FOLLOW | AS_KERNEL if call.rules.resolve else FOLLOW)
 
 
 def _approve_needed(call: Call, found: Found) -> os.stat_result:
@@ -150,7 +151,8 @@ def _approve_needed(call: Call, found: Found) -> os.stat_result:
     try:
         return _approve(call, found)
     except OSError:
-        if call.rules.verdicts["exec"][found.path] in (FILTER, DENY):
+        refused = call.rules.verdicts["exec"][found.path] in (FILTER, DENY)
+        if refused or is_refused(call.rules, found.fd, found.path):
             send_signal(call, SIGKILL)
         raise
 
@@ -166,6 +168,8 @@ def _approve(call: Call, found: Found) -> os.stat_result:
         raise OSError(errno, os.strerror(errno), path)
     if status.st_nlink == 0:
         refuse_memfd(call, path)
+    if "tpe" in call.rules.enabled:
+        judge_trusted(call, found.fd, path)
     return status
 
 

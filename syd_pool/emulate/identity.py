@@ -32,6 +32,7 @@ _IDS = {
     "setuid": ("setuid", 1), "setreuid": ("setuid", 2), "setresuid": ("setuid", 3), "setfsuid": ("setuid", 1),
     "setgid": ("setgid", 1), "setregid": ("setgid", 2), "setresgid": ("setgid", 3), "setfsgid": ("setgid", 1),
 }  # fmt: skip
+_FIELDS = {"setuid": b"Uid:", "setgid": b"Gid:"}
 _KEEPS = {"setuid": "trace/allow_safe_setuid", "setgid": "trace/allow_safe_setgid"}
 
 
@@ -81,9 +82,21 @@ def _permitted(call: Call, name: str) -> bool:
     kind, count = _IDS[name]
     if not rules.option(_KEEPS[kind]):
         return True  # it has no capability for it: the kernel lets through what needs none
-    own = _ids(call, b"Uid:" if kind == "setuid" else b"Gid:")
+    own = _ids(call, _FIELDS[kind])
     target = rules.transits[kind].get(own[1])
     return all(value in own or value in (target, _UNCHANGED) for value in (a & _UNCHANGED for a in call.args[:count]))
+
+
+def foreign_ids(rules: Ruleset, tid: int, name: str, args: tuple[int, ...]) -> tuple[str, set[int]]:
+    """(list of rules, ids that thread `tid` would take on and does not have), where it takes a rule to have them.
+
+    Raises OSError when the thread is gone.
+    """
+    kind, count = _IDS.get(name, ("", 0))
+    if not kind or rules.option("trace/allow_unsafe_caps") or not rules.option(_KEEPS[kind]):
+        return kind, set()
+    own = [int(word) for word in proc.field(proc.status(tid), _FIELDS[kind]).split()]
+    return kind, {a & _UNCHANGED for a in args[:count]} - {*own, _UNCHANGED}
 
 
 def _system_account(call: Call, name: str) -> bool:

@@ -37,10 +37,10 @@ def judge_walk(call: Call, directory: bytes) -> None:
         act(call, "walk", directory, action)
 
 
-def act(call: Call, category: str, path: bytes, action: int) -> None:
-    """Carry out an action other than ALLOW.  Raises OSError unless the action is WARN."""
+def act(call: Call, category: str, path: bytes, action: int, why: str = "") -> None:
+    """Carry out an action other than ALLOW; `why` goes to the log.  Raises OSError unless the action is WARN."""
     if action != actions.FILTER:
-        report(call, category, path, action)
+        report(call, category, path, action, why)
     if action == actions.WARN:
         return
     errno = call.rules.errno(category)
@@ -75,6 +75,8 @@ def _key(category: str, path: bytes) -> str:
 
 _told: dict[tuple[str, bytes], tuple[object, list[tuple[str, bytes | int]]]] = {}
 _MOST_TOLD = 256
+# Categories that no rule about a path decides
+_TIPS = {"tpe": "take the write permission from it, move it, or configure `sandbox/tpe:off'"}
 
 
 def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | int]]:
@@ -85,7 +87,7 @@ def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | 
         return known[1]
     found: list[tuple[str, bytes | int]] = [
         ("rule", call.rules.explain(category, path).encode("utf-8", "surrogateescape")),
-        ("tip", f"configure `allow/{category}+{quoted(path)}'".encode()),
+        ("tip", _TIPS.get(category, f"configure `allow/{category}+{quoted(path)}'").encode()),
     ]
     if len(_told) >= _MOST_TOLD:
         _told.clear()
@@ -105,7 +107,7 @@ def _arguments(call: Call) -> list[tuple[str, bytes | int]]:
     return found
 
 
-def report(call: Call, category: str, path: bytes, action: int) -> None:
+def report(call: Call, category: str, path: bytes, action: int, why: str = "") -> None:
     """One log line for a decision (spec 1.14)."""
     level = b"notice" if category in ("walk", "stat") else b"warn"
     call.log(
@@ -115,6 +117,7 @@ def report(call: Call, category: str, path: bytes, action: int) -> None:
             ("cap", category.encode()),
             ("act", actions.NAMES[action].encode()),
             ("sys", NAME.get(call.nr, "?").encode()),
+            *([("msg", why.encode())] if why else []),
             (_key(category, path), path),
             *_arguments(call),
             ("pid", call.tid),

@@ -5,15 +5,20 @@ The source is linked from the descriptor that was judged, never by its name agai
 
 from __future__ import annotations
 
-from errno import EINVAL
+import os
+from errno import EINVAL, EPERM
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, UNOPENED
 from syd_pool.emulate.names import may_make, spot
-from syd_pool.linux.libc import AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, raw_linkat
+from syd_pool.linux.libc import AT_EACCESS, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, raw_faccessat2, raw_linkat
+from syd_pool.policy.forced import HARDLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
+
+_SET_UID, _SET_GID_EXECUTABLE = 0o4000, 0o2010
 
 
 def link(call: Call) -> int:
@@ -41,10 +46,25 @@ def _link(call: Call, olddir: int, old_address: int, newdir: int, new_address: i
         return refused
     if verdicts["rename"][source.path]:
         call.judge("rename", source.path)
+    if not call.rules.lifted & HARDLINKS and not _may_be_linked(source.fd):
+        return -EPERM
     parent, name = spot(at, new)
     call.valid()
     call.begin_effect()
     return _link_held(source.fd, parent, name)
+
+
+def _may_be_linked(fd: int) -> bool:
+    """syd(7), Trusted Hardlinks: a regular file that the caller may read and write, and that gives nobody an identity.
+
+    What the kernel will not link in any case, and a symbolic link itself, is left to it.
+    """
+    mode = os.fstat(fd).st_mode
+    if S_ISLNK(mode) or S_ISDIR(mode):
+        return True
+    if not S_ISREG(mode) or mode & _SET_UID or mode & _SET_GID_EXECUTABLE == _SET_GID_EXECUTABLE:
+        return False
+    return raw_faccessat2(fd, b"", os.R_OK | os.W_OK, AT_EMPTY_PATH | AT_EACCESS) == 0
 
 
 def _link_held(fd: int, parent: int, name: bytes) -> int:

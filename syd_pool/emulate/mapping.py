@@ -1,4 +1,5 @@
-"""mmap(2) of a file with PROT_EXEC, which is what dlopen(3) and every dynamic loader do: category `exec` on the file.
+"""mmap(2) of a file with PROT_EXEC, which is what dlopen(3) and every dynamic loader do: categories `exec` and
+`tpe` on the file.
 
 The filter stops only these calls.  Under ptrace a worker judges the file behind the descriptor while the caller
 waits, the kernel maps, and a worker looks at /proc/TID/maps while the caller waits again: whatever descriptor
@@ -17,6 +18,7 @@ from errno import EACCES, EIO
 
 from syd_pool.emulate.exec import refuse_memfd
 from syd_pool.emulate.paths import text_of
+from syd_pool.emulate.trusted import is_trusted, judge_trusted, refuses
 from syd_pool.linux.proc import mappings
 from syd_pool.policy.actions import WARN
 
@@ -54,6 +56,8 @@ def judge_mapping(call: Call) -> int:
             refuse_memfd(call, path)
         elif call.rules.verdicts["exec"][path]:
             call.judge("exec", path)
+        if "tpe" in call.rules.enabled and not path.startswith(_MEMORY):
+            judge_trusted(call, call.own_fd(call.fd(4)), path)
     except OSError as error:
         return error.errno or EIO
     return 0
@@ -73,21 +77,27 @@ def verify_mapping(call: Call) -> bool:
 
     All of it, because another thread may have moved the new mapping away from where it was made.
     """
-    verdicts = call.rules.verdicts["exec"]
+    rules = call.rules
+    verdicts = rules.verdicts["exec"]
+    careful = refuses(rules)
     try:
-        return all(verdicts[path] <= WARN for path in _executable_files(call.tid))
+        return all(
+            verdicts[path] <= WARN and (not careful or is_trusted(rules, path, gone))
+            for path, gone in _executable_files(call.tid)
+        )
     except OSError as error:
         # a caller whose maps cannot be seen is not let go on; one that is dying is killed once more
         return error.errno not in (EACCES, EIO) and not os.path.exists(b"/proc/%d" % call.tid)
 
 
-def _executable_files(tid: int) -> Iterator[bytes]:
-    """Names of the files that are mapped with PROT_EXEC."""
+def _executable_files(tid: int) -> Iterator[tuple[bytes, bool]]:
+    """(name, has it lost that name?) of each file that is mapped with PROT_EXEC."""
     for _, permissions, _, inode, shown in mappings(tid):
         if permissions[2:3] == b"x" and inode != b"0" and shown:
             path = shown.replace(b"\\012", b"\n")
             if path[:1] == b"/" and not (path.startswith(_MEMORY) and path.endswith(_DELETED)):
-                yield _without_deleted(path, int(inode))
+                name = _without_deleted(path, int(inode))
+                yield name, name != path
 
 
 def _without_deleted(path: bytes, inode: int) -> bytes:

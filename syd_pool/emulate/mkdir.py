@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from os import umask
-
 from syd_pool.emulate.call import AT_FDCWD, UNOPENED
 from syd_pool.emulate.names import may_make, spot
-from syd_pool.linux.libc import raw_mkdirat
+from syd_pool.linux.libc import raw_mkdirat, wear_umask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ def _make(call: Call, dirfd: int, address: int, mode: int) -> int:
     parent, name = spot(at, path)
     # The umask itself, not mode & ~umask: a default ACL of the parent replaces it (acl(5)).
     mask = call.umask()  # asks valid()
-    umask(mask)
+    wear_umask(mask)
     call.begin_effect()
-    result = raw_mkdirat(parent, name, mode & 0xFFFF)  # umode_t is 16 bits wide
-    umask(0)
-    return result
+    return raw_mkdirat(parent, name, mode & 0xFFFF)  # umode_t is 16 bits wide

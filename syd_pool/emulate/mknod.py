@@ -8,13 +8,12 @@ socket        net/bind, on its path: a name that others connect to (EADDRNOTAVAI
 from __future__ import annotations
 
 from errno import EINVAL, EPERM
-from os import umask
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 
 from syd_pool.emulate.call import AT_FDCWD, UNOPENED
 from syd_pool.emulate.held import forced_mode
 from syd_pool.emulate.names import may_make, spot
-from syd_pool.linux.libc import raw_mknodat
+from syd_pool.linux.libc import raw_mknodat, wear_umask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,10 +51,8 @@ def _make(call: Call, dirfd: int, address: int, mode: int, device: int) -> int:
     parent, name = spot(at, path)
     # The umask itself, not mode & ~umask: a default ACL of the parent replaces it (acl(5)).
     mask = call.umask()  # asks valid()
-    umask(mask)
+    wear_umask(mask)
     call.begin_effect()
     if category == "create":  # a regular file
         mode = forced_mode(call, mode & 0o7777) | S_IFMT(mode)
-    result = raw_mknodat(parent, name, mode & 0xFFFF, device)  # umode_t is 16 bits wide
-    umask(0)
-    return result
+    return raw_mknodat(parent, name, mode & 0xFFFF, device)  # umode_t is 16 bits wide

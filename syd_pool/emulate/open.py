@@ -20,13 +20,13 @@ Of O_NOFOLLOW, which only says how to get there, F_GETFL shows nothing; all othe
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
+from errno import E2BIG, EACCES, EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSYS, ENOTDIR, EPERM
 from fcntl import F_SETFL, fcntl
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
-from syd_pool.emulate.call import AT_FDCWD, FOLLOW
+from syd_pool.emulate.call import AT_FDCWD, DOTLESS, FOLLOW
 from syd_pool.emulate.create import create, create_at_once, create_nameless, judge_filesystem, may_create_at_once
-from syd_pool.emulate.devices import TTY, is_quick, open_tty
+from syd_pool.emulate.devices import TTY, is_kfd, is_quick, open_tty
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
@@ -40,8 +40,11 @@ from syd_pool.emulate.paths import (
     plain,
 )
 from syd_pool.emulate.quick import quick
-from syd_pool.emulate.sticky import may_open_to_create
+from syd_pool.emulate.sticky import is_own_and_closed, may_open_to_create
+from syd_pool.emulate.substitute import substitute
 from syd_pool.linux.libc import O_LARGEFILE, raw_openat, raw_openat2
+from syd_pool.linux.numbers import NR
+from syd_pool.policy.forced import CREATE, KFD, NO_DOTDOT, READ_ONLY, SUID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +60,9 @@ VALID = (
     O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | os.O_APPEND | O_NONBLOCK | os.O_SYNC | os.O_ASYNC
     | os.O_DIRECT | O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | os.O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE_BIT
 )  # fmt: skip
+_CHANGES = O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE_BIT  # what trace/force_ro_open refuses, syd 3.52.0: EPERM
+_NR_OPENAT2 = NR["openat2"]
+_SET_ID = 0o6000
 _WITH_PATH = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC
 _NOT_REOPENED = O_CREAT | O_NOFOLLOW | O_PATH
 _HOW_SIZE = 24
@@ -136,23 +142,37 @@ def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: i
         if (path != MAGIC and path not in LIBRARIES) or flags & (O_CREAT | O_PATH | O_DIRECTORY):
             return -EINVAL
         call.hand_command()
+    dotless = 0
+    if call.rules.opens:
+        dotless = _judge_forced(call, path, flags)
     if flags & O_CREAT:
-        return _open_or_create(call, dirfd, path, flags, mode, resolve)
+        return _open_or_create(call, dirfd, path, flags, mode, dotless | resolve << RESOLVE_SHIFT)
     if plain[path] and not resolve:
         fd = quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
         if fd >= 0:
             return _existing(call, fd, path, flags, mode)
         if fd == -ENOENT:
             return fd
-    how = (0 if flags & O_NOFOLLOW else FOLLOW) | resolve << RESOLVE_SHIFT
+    how = (0 if flags & O_NOFOLLOW else FOLLOW) | dotless | resolve << RESOLVE_SHIFT
     found = call.find(call, dirfd, path, how)
     if call.rules.verdicts["stat"][found.path]:
         call.judge("stat", found.path)
     return _existing(call, found.fd, found.path, flags, mode)
 
 
-def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
-    if plain[path] and not resolve:
+def _judge_forced(call: Call, path: bytes, flags: int) -> int:
+    """What the options force on an open: a flag for find().  Raises OSError when they refuse."""
+    opens = call.rules.opens
+    if opens & READ_ONLY and not flags & O_PATH and flags & _CHANGES:
+        raise OSError(EPERM, os.strerror(EPERM), path)
+    return DOTLESS if opens & NO_DOTDOT else 0
+
+
+def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, way: int) -> int | None:
+    """way: flags of find() beside FOLLOW"""
+    if not call.rules.lifted & CREATE:
+        flags |= O_NOFOLLOW  # nothing is made or opened to be made behind a link (syd(7), Trusted File Creation)
+    if plain[path] and not way >> RESOLVE_SHIFT:
         # the hot way: at most one look and one creation; what it cannot answer is looked at again below
         fd = -ENOENT if flags & O_EXCL else quick(call, path, HOW_LINK if flags & O_NOFOLLOW else HOW_FOLLOW)
         if fd >= 0:
@@ -161,7 +181,9 @@ def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, 
             result = create_at_once(call, path, flags, mode)
             if result is None or (result == -EEXIST and flags & O_EXCL):
                 return result
-    how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | resolve << RESOLVE_SHIFT
+            if result == -EINVAL and flags & os.O_DIRECT:
+                return result  # do_dentry_open() of fs/open.c: the file has been made all the same
+    how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | way
     for _ in range(_MOST_RACES):
         found = call.entry(call, dirfd, path, how)
         if call.rules.verdicts["stat"][found.path]:
@@ -189,9 +211,12 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
     refused = _wrong_kind(kind, flags)
     if refused:
         return refused
-    if flags & O_CREAT and not may_open_to_create(status, path):
+    if flags & O_CREAT and not _may_create(call, status, path):
         return -EACCES
-    if not plain[path]:
+    if kind & _SET_ID and S_ISREG(kind) and not call.rules.lifted & SUID:
+        return -EACCES  # in every mode (syd 3.52.0)
+    special = not plain[path]
+    if special:
         _guard_proc(call, path, kind, flags)
     _judge(call, path, kind, flags)
     if "fs" in call.rules.enabled:
@@ -203,6 +228,8 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         how &= ~O_EXCL  # alone it has a meaning of its own, for block devices
     if flags & O_PATH:
         how |= O_NONBLOCK
+    if S_ISCHR(kind) and call.rules.lifted & KFD and is_kfd(status.st_rdev):
+        return _leave_kfd(call, flags)
     if S_ISREG(kind) or S_ISDIR(kind):
         if flags & O_TRUNC:
             call.valid()
@@ -212,8 +239,31 @@ def _existing(call: Call, held: int, path: bytes, flags: int, mode: int) -> int 
         fd = _open_special(call, held, kind, status.st_rdev, how, flags & O_PATH)
     if fd < 0:
         return fd
+    if special and S_ISREG(kind) and not flags & O_ACCMODE:
+        fd = substitute(call, fd, path, how)
     call.install(fd, flags & (O_CLOEXEC | O_ACCMODE if S_ISREG(kind) else O_CLOEXEC))
     return None
+
+
+def _leave_kfd(call: Call, flags: int) -> int | None:
+    """trace/allow_unsafe_open_kfd: the kernel opens the device in the caller, who alone may use it then (syd(2)).
+
+    The path is resolved again: whoever sets the option allows a race for as long as it is set.
+    """
+    if call.nr == _NR_OPENAT2:
+        return -ENOSYS
+    if flags & O_ACCMODE != O_RDWR or flags & (O_CREAT | O_TRUNC | O_TMPFILE_BIT):
+        return -EACCES
+    call.valid()
+    call.resume()
+    return None
+
+
+def _may_create(call: Call, status: os.stat_result, path: bytes) -> bool:
+    """May what exists be opened with O_CREAT?  It was opened to be new, and somebody else may have put it there."""
+    if not call.rules.lifted & CREATE and (S_ISREG(status.st_mode) or S_ISFIFO(status.st_mode)):
+        return is_own_and_closed(status)
+    return may_open_to_create(status, path)
 
 
 def _wrong_kind(kind: int, flags: int) -> int:

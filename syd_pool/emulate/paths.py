@@ -1,9 +1,10 @@
 """What the text of a path says before anything is looked up, and the two ways to open it at once.
 
 A path is plain when its text is the only name the object can have, unless a symbolic link is in it:
-absolute, no empty, "." or ".." component, no slash at the end, not below a process of procfs, where the same
-name means something else to the caller than to us, and not the run-time interface.  A plain path that
-openat2() opens with RESOLVE_NO_SYMLINKS *is* the real path (design.md I5), so its text is what the rules judge.
+absolute, no empty, "." or ".." component, no slash at the end, a safe name at the end (filenames.py), not below a
+process of procfs, where the same name means something else to the caller than to us, not the run-time interface and
+not one of MACHINE_FILES.  A plain path that openat2() opens with RESOLVE_NO_SYMLINKS *is* the real path (design.md
+I5), so its text is what the rules judge.
 
 A path that had a link when it was last looked at is no longer called plain, so that the next look-up goes
 straight to the walk; that is a matter of speed only.
@@ -15,6 +16,7 @@ import os
 from errno import ENAMETOOLONG
 
 from syd_pool.emulate.deep import deep_text
+from syd_pool.emulate.filenames import safe
 from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, open_how
 
 TYPE_CHECKING = False
@@ -30,6 +32,8 @@ HOW_LINK = open_how(O_PATH | O_CLOEXEC | O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
 HOW_DIRECTORY = open_how(O_PATH | O_CLOEXEC | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
 
 MAGIC = b"/dev/syd"
+# What names the machine (machine-id(5), gethostid(3)); see substitute.py
+MACHINE_FILES = frozenset((b"/etc/machine-id", b"/etc/hostid", b"/var/adm/hostid", b"/sys/class/dmi/id/product_uuid"))
 LIBRARIES = {MAGIC + b".sh": "syd.sh", MAGIC + b".el": "syd.el"}  # to be read where MAGIC may be spoken to
 
 # find() and entry() take the RESOLVE_ flags of openat2(2) above their own flags
@@ -61,7 +65,7 @@ class _Known(dict[bytes, bool]):
 
 
 def _is_plain(path: bytes) -> bool:
-    if path[:1] != b"/" or not _is_simple(path[1:]) or is_magic(path):
+    if path[:1] != b"/" or not _is_simple(path[1:]) or is_magic(path) or path in MACHINE_FILES:
         return False
     inside = in_proc(path)
     if inside is None:
@@ -76,8 +80,10 @@ def is_magic(path: bytes) -> bool:
 
 
 def _is_simple(path: bytes) -> bool:
-    """A relative path whose names are all names."""
+    """A relative path whose names are all names, the last one safe (filenames.py)."""
     if not path or path[:1] == b"/" or path[-1:] == b"/" or b"//" in path:
+        return False
+    if not safe[path[path.rfind(b"/") + 1 :]]:
         return False
     return b"." not in path or not {b".", b".."}.intersection(path.split(b"/"))
 

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 _MISSING, _LINK = -ENOENT, -ELOOP
 
 
-def quick(call: Call, path: bytes, how: int) -> int:
+def quick(call: Call, path: bytes, how: object) -> int:
     """Hold a plain path (paths.py): a kept O_PATH descriptor, or -ENOENT; either judged by walk and stat.
 
     Any other -errno means that find() has to look.  Raises OSError when the rules refuse.
     """
+    rules = call.rules
+    if rules.resolve:
+        return _LINK
     fd = raw_openat2_how(AT_FDCWD, path, how)
     if fd >= 0:
         call.keep(fd)
@@ -27,7 +30,6 @@ def quick(call: Call, path: bytes, how: int) -> int:
         if fd == _LINK:
             plain.learn(path, False)
         return fd
-    rules = call.rules
     if "walk" in rules.enabled:
         cut = path.rfind(b"/")
         if cut:

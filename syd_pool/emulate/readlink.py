@@ -6,13 +6,14 @@ has.  Those of other processes are EACCES (spec 1.12, magic links).
 
 from __future__ import annotations
 
-from ctypes import addressof, create_string_buffer, memmove
+from ctypes import addressof, create_string_buffer, memmove, string_at
 from errno import EACCES, EINVAL, ENOENT
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY
 from syd_pool.emulate.judge import judge_walk
 from syd_pool.emulate.paths import HOW_LINK, in_proc, is_own, pid_in, plain
 from syd_pool.emulate.quick import quick
+from syd_pool.emulate.substitute import original
 from syd_pool.linux.libc import raw_readlinkat
 
 TYPE_CHECKING = False
@@ -40,7 +41,7 @@ def _readlink(call: Call, dirfd: int, i: int) -> int:
     if size <= 0:
         return -EINVAL
     path = call.string(call.args[i])
-    if path in _OWN and in_proc(path) == path[5:]:
+    if path in _OWN and in_proc(path) == path[5:] and not call.rules.resolve:
         length = _own_link(call, path)
         if length >= 0:
             return _answer(call, length, buffer, size)
@@ -84,6 +85,9 @@ def _read(call: Call, fd: int, path: bytes) -> int:
     inside = in_proc(path)
     if length < 0 or inside is None:
         return length
+    shown = string_at(_text, length)
+    if (name := original(shown)) is not shown:
+        length = _put(name)
     if inside == b"/self":
         return _put(b"%d" % call.tgid)
     if inside == b"/thread-self":

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from ctypes import addressof, create_string_buffer
 from errno import EBADF, EFAULT, EINVAL, ENOENT
+from struct import Struct
 
 from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW
+from syd_pool.emulate.held import own_path
 from syd_pool.emulate.magic import STAT, STATX, command
 from syd_pool.emulate.paths import HOW_FOLLOW, HOW_LINK, is_magic, plain
 from syd_pool.emulate.quick import quick
+from syd_pool.emulate.substitute import MARK, copied, is_memory, original
 from syd_pool.linux.libc import (
     AT_EMPTY_PATH,
     AT_SYMLINK_NOFOLLOW,
@@ -22,6 +25,7 @@ from syd_pool.linux.libc import (
     raw_fstatat,
     raw_statx,
 )
+from syd_pool.policy.forced import STAT_BDEV, STAT_CDEV
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +40,22 @@ _SIZE = 144  # struct stat of x86_64
 _SIZE_X = 256  # struct statx
 _buffer = create_string_buffer(_SIZE_X)
 _status = addressof(_buffer)
+_bytes = memoryview(_buffer).cast("B")
+
+_DEVICE_OF = Struct("Q")  # st_dev
+_COPY = b"/memfd:" + MARK
+
+# Where the upper half of the mode is, and (last access, last change of the content, change of the status)
+_MODE_AT, _TIMES = 25, (72, 88, 104)
+_STATX_MODE_AT, _STATX_TIMES = 29, (64, 112, 96)
+_KIND, _DEVICE, _BLOCK = 0xB0, 0x20, 0x40  # of that half: S_IFCHR is 0x20, S_IFBLK 0x60
+
+
+def _without_times(call: Call, half: int, places: tuple[int, int, int]) -> None:
+    """When a device was used last tells what others type and write (syd(7), Device Sidechannel Mitigations)."""
+    if not call.rules.lifted & (STAT_BDEV if half & _BLOCK else STAT_CDEV):
+        access, change, status = places
+        _bytes[access : access + 12] = _bytes[change : change + 12] = _bytes[status : status + 12]
 
 
 def stat(call: Call) -> int:
@@ -74,8 +94,14 @@ def statx(call: Call) -> int:
         _judge(call, found.path)
     how = flags & (AT_STATX_SYNC_TYPE | AT_NO_AUTOMOUNT) | AT_EMPTY_PATH
     result = raw_statx(found.fd, b"", how, mask, _status)
+    if result == 0 and found.path.startswith(_COPY):
+        name = original(found.path + b" (deleted)")
+        if not name.startswith(_COPY):
+            result = raw_statx(AT_FDCWD, name, how & ~AT_EMPTY_PATH, mask, _status)
     if result < 0:
         return result
+    if _bytes[_STATX_MODE_AT] & _KIND == _DEVICE:
+        _without_times(call, _bytes[_STATX_MODE_AT], _STATX_TIMES)
     call.valid()
     call.write_from(call.args[4], _status, _SIZE_X)
     return 0
@@ -132,6 +158,8 @@ def _answer(call: Call, fd: int, buffer: int) -> int:
     result = raw_fstat(fd, _status)
     if result < 0:
         return result
+    if _bytes[_MODE_AT] & _KIND == _DEVICE:
+        _without_times(call, _bytes[_MODE_AT], _TIMES)
     call.valid()
     call.write_from(buffer, _status, _SIZE)
     return 0
@@ -142,13 +170,18 @@ def _descriptor(call: Call, fd: int, buffer: int) -> int:
     if fd < 0:
         return -EBADF
     if call.cred_gen:  # its /proc/TID/fd is root's since it changed its ids
-        result = raw_fstat(call.own_fd(fd), _status)
+        link = own_path(call.own_fd(fd))
     else:
-        result = raw_fstatat(AT_FDCWD, b"/proc/%d/fd/%d" % (call.tid, fd), _status, 0)
+        link = b"/proc/%d/fd/%d" % (call.tid, fd)
+    result = raw_fstatat(AT_FDCWD, link, _status, 0)
+    if result == 0 and is_memory(_DEVICE_OF.unpack_from(_buffer)[0]) and (name := copied(link)):
+        result = raw_fstatat(AT_FDCWD, name, _status, 0)  # as cp(1), which compares, has to see it
     call.valid()
     if result < 0:
         return -EBADF if result == -ENOENT else result
     if not buffer:
         return -EFAULT
+    if _bytes[_MODE_AT] & _KIND == _DEVICE:
+        _without_times(call, _bytes[_MODE_AT], _TIMES)
     call.write_from(buffer, _status, _SIZE)
     return 0

@@ -5,6 +5,9 @@ and what somebody else has put there is not opened with O_CREAT.  It does so whe
 sees O_CREAT; a worker reads links by itself and opens what exists without O_CREAT, so the two questions are asked
 here, as may_follow_link() and may_create_in_sticky() of fs/namei.c ask them.  Hard links are made by the kernel,
 which asks its own question (may_linkat()) about a worker that has the caller's identity.
+
+syd asks for more, unless trace/allow_unsafe_symlinks and trace/allow_unsafe_create are set: is_shared() about every
+link on the way, is_own_and_closed() about every file or FIFO that exists; then the kernel's questions are answered too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,16 @@ from syd_pool.linux.proc import whole
 _STICKY, _WORLD, _GROUP = 0o1000, 0o002, 0o020
 
 
+def is_shared(directory: os.stat_result) -> bool:
+    """Is it a directory in which others may put links (syd(7), Trusted Symbolic Links)?"""
+    return bool(directory.st_mode & (_STICKY | _WORLD | _GROUP))
+
+
+def is_own_and_closed(found: os.stat_result) -> bool:
+    """Is it the caller's and written by nobody else (syd(7), Trusted File Creation)?"""
+    return not found.st_mode & (_WORLD | _GROUP) and found.st_uid == file_user()
+
+
 def setting(name: str) -> int:
     """The value of fs.protected_NAME; 0 where the kernel has none."""
     try:
@@ -30,6 +43,11 @@ def setting(name: str) -> int:
 def file_user() -> int:
     """The user as whom this thread acts on files, setfsuid(2)."""
     return syscall("setfsuid", -1)
+
+
+def file_group() -> int:
+    """The group as which this thread acts on files, setfsgid(2)."""
+    return syscall("setfsgid", -1)
 
 
 def target_of_last(at: int, directory: bytes, link: bytes, target: bytes) -> bytes:

@@ -17,6 +17,7 @@ table does not name is refused there too.  To add a call is to add a function an
 
 from __future__ import annotations
 
+from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM, XATTR
 from syd_pool.policy.lock import EXEC, OFF, is_open
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ NOTIFY, TRACE, NOTE, UNBUILT = "notify", "trace", "note", "unbuilt"
 
 _STAT = ("stat", "walk")
 _OPEN = ("read", "write", "readdir", "create", "truncate", "mktemp", "walk", "stat")
-_EXEC = ("exec", "walk", "stat")
+_EXEC = ("exec", "tpe", "walk", "stat")
 _FORMS = tuple(f"trace/deny_exec_{form}" for form in ("elf32", "elf_dynamic", "elf_static", "script"))
 _LINKS = ("rename", "create", "delete", "walk", "stat")
 _OWNER = ("chown", "chgrp", "walk", "stat")
@@ -42,6 +43,11 @@ _WITH = {
 }
 _MODES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat")  # what trace/force_umask is about, and open
 _NICE = "with trace/allow_unsafe_nice, of the command's processes only"
+# What trace/force_no_{magiclinks,symlinks,xdev} are about beside every row with `walk`
+_LEADING = ("getdents64", "bind", "connect", "sendto", "sendmsg", "sendmmsg")
+# New descriptors without a path: about these options, no category
+_FRESH = ("trace/force_cloexec", "trace/force_rand_fd")
+_FRESH_NOTE = "judged by nothing; continued while neither option is set"
 # Refused without an answer of ours unless the option is set (boundary/guards.py)
 LIFTED = {
     **dict.fromkeys(
@@ -120,14 +126,25 @@ ROWS: tuple[Row, ...] = (
     ("chdir", TRACE, ("chdir", "walk", "stat"), "chdir:chdir", "without ptrace: judged and continued, racy"),
     ("fchdir", TRACE, ("chdir", "walk", "stat"), "chdir:fchdir", "without ptrace: judged and continued, racy"),
     ("umask", NOTE, (), "", "nothing is judged; workers create under the caller's umask, which they remember"),
-    ("mmap", TRACE, ("exec",), "mapping:mmap", "PROT_EXEC of a file only; without ptrace: judged and continued, racy"),
+    (
+        "mmap",
+        TRACE,
+        ("exec", "tpe"),
+        "mapping:mmap",
+        "PROT_EXEC of a file; without ptrace: judged and continued, racy",
+    ),
     ("bind", NOTIFY, ("net/bind",), "net:bind", ""),
     ("connect", NOTIFY, ("net/connect",), "net:connect", ""),
     ("sendto", NOTIFY, ("net/connect",), "net:sendto", "native without an address"),
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
+    ("getsockopt", NOTIFY, ("net/connect",), "peer:getsockopt", "SO_PEERCRED and SO_PEERPIDFD only; nothing is judged"),
     ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; not performed"),
+    ("socket", NOTIFY, _FRESH, "fresh:socket", _FRESH_NOTE),
+    ("accept", NOTIFY, _FRESH, "fresh:accept", _FRESH_NOTE),
+    ("accept4", NOTIFY, _FRESH, "fresh:accept4", _FRESH_NOTE),
+    ("memfd_create", NOTIFY, _FRESH, "fresh:memfd_create", _FRESH_NOTE),
     ("pidfd_open", NOTIFY, (), "signal:pidfd_open_", "our own processes do not exist"),
     # about other processes only
     ("sched_setaffinity", NOTIFY, (), "priority:by_pid", "of another process only: one of the command's"),
@@ -155,14 +172,15 @@ ROWS: tuple[Row, ...] = (
 # I5: the only calls that may be answered with CONTINUE, each with its reason.  Every other one is
 # answered with a value, and worker/answer.py refuses to build the flag for it.
 CONTINUE: dict[str, str] = {
-    "open": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
-    "openat": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
+    "open": "O_PATH or /dev/kfd, where the user chose the race (trace/allow_unsafe_open_path, open_kfd)",
+    "openat": "O_PATH or /dev/kfd, where the user chose the race (trace/allow_unsafe_open_path, open_kfd)",
     "openat2": "O_PATH only, where the user chose the race (trace/allow_unsafe_open_path)",
     "execve": "only without ptrace, where the user chose the race",
     "execveat": "only without ptrace, where the user chose the race",
     "chdir": "only without ptrace, where the user chose the race",
     "fchdir": "only without ptrace, where the user chose the race",
     "mmap": "only without ptrace, where the user chose the race",
+    **dict.fromkeys(("socket", "accept", "accept4", "memfd_create"), "nothing of it is judged"),
     "socketpair": "registers only; what is judged is a constant",
     "setuid": "registers only",
     "setgid": "registers only",
@@ -200,6 +218,11 @@ IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"
             "setgroups", "capset", "prctl")  # fmt: skip
 
 
+def makes_sockets(rules: Ruleset) -> bool:
+    """May workers have to make sockets for the command (emulate/fresh.py)?"""
+    return is_open(rules.lock) or bool(rules.opens & (CLOEXEC | RANDOM))
+
+
 def logs_names(rules: Ruleset) -> bool:
     """log/verbose:2: who names himself is in the log (PR_SET_NAME)."""
     verbose = rules.option("log/verbose")
@@ -226,6 +249,13 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     forms = any(rules.option(option) for option in _FORMS)
     for row in ROWS:
         name, how, categories, _, _ = row
+        forced = (rules.resolve and ("walk" in categories or name in _LEADING)) or (
+            rules.opens & NO_DOTDOT and name in ("chdir", "fchdir")
+        )
+        if not rules.lifted & XATTR and name.endswith("xattr") and how == NOTIFY:
+            forced = True
+        if categories is _FRESH and rules.opens & (CLOEXEC | RANDOM):
+            forced = True
         if name == "chroot" and rules.option("trace/allow_unsafe_chroot"):
             continue  # the guard answers 0 (boundary/guards.py)
         if name in LIFTED and not rules.option(LIFTED[name]):
@@ -234,7 +264,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
         # done by workers, which have a capability that the command has not
         kept = any(rules.option(option) for option in _WITH.get(name, ())) or (masked and name in _MODES)
         # even with every category off: magic links of other processes, and what /proc has of ours
-        if on or kept or (how == NOTIFY and categories is _OPEN):
+        if on or kept or forced or (how == NOTIFY and categories is _OPEN):
             yield row
     if not scoped:
         yield from SIGNALS

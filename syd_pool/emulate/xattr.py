@@ -7,12 +7,14 @@ The order of the checks is that of fs/xattr.c since Linux 6.13: name and value, 
 
 from __future__ import annotations
 
-from ctypes import addressof, create_string_buffer
-from errno import E2BIG, EINVAL, ENAMETOOLONG, ERANGE
+from ctypes import addressof, create_string_buffer, memmove
+from errno import E2BIG, EINVAL, ENAMETOOLONG, ENODATA, EPERM, ERANGE
 
 from syd_pool.emulate.call import FOLLOW
 from syd_pool.emulate.held import judge_object, judged_fd, own_path, reach
 from syd_pool.linux.libc import raw_getxattr, raw_listxattr, raw_removexattr, raw_setxattr
+from syd_pool.policy.forced import XATTR
+from syd_pool.policy.lock import EXEC, OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65536
 XATTR_LIST_MAX = 65536
 XATTR_CREATE, XATTR_REPLACE = 1, 2
+_CLOSED = (b"security.", b"system.", b"trusted.")
 
 _storage = create_string_buffer(XATTR_SIZE_MAX)
 _buffer = addressof(_storage)
@@ -100,6 +103,8 @@ def _judged(call: Call, follow: int | None, category: str) -> tuple[bytes, bool]
 def _get(call: Call, follow: int | None) -> int:
     name = _name(call)
     path, link = _judged(call, follow, "read")
+    if _is_closed(call, name):
+        return -ENODATA
     size = min(call.args[3], XATTR_SIZE_MAX)
     return _hand_over(call, call.args[2], size, raw_getxattr(path, name, _buffer, size, link))
 
@@ -107,7 +112,17 @@ def _get(call: Call, follow: int | None) -> int:
 def _list(call: Call, follow: int | None) -> int:
     path, link = _judged(call, follow, "read")
     size = min(call.args[2], XATTR_LIST_MAX)
-    return _hand_over(call, call.args[1], size, raw_listxattr(path, _buffer, size, link))
+    if not _is_guarded(call):
+        return _hand_over(call, call.args[1], size, raw_listxattr(path, _buffer, size, link))
+    length = raw_listxattr(path, _buffer, XATTR_LIST_MAX, link)
+    if length > 0:
+        names = _storage.raw[:length].split(b"\0")[:-1]
+        shown = b"".join(name + b"\0" for name in names if not name.startswith(_CLOSED))
+        length = len(shown)
+        memmove(_buffer, shown, length)
+    if size and length > size:
+        return -ERANGE
+    return _hand_over(call, call.args[1], size, length)
 
 
 def _set(call: Call, follow: int | None) -> int:
@@ -120,6 +135,8 @@ def _set(call: Call, follow: int | None) -> int:
         return -E2BIG
     value = call.read(call.args[2], size) if size else b""
     path, link = _judged(call, follow, "chattr")
+    if _is_closed(call, name):
+        return -EPERM
     call.valid()
     call.begin_effect()
     return raw_setxattr(path, name, value, flags, link)
@@ -128,9 +145,23 @@ def _set(call: Call, follow: int | None) -> int:
 def _remove(call: Call, follow: int | None) -> int:
     name = _name(call)
     path, link = _judged(call, follow, "chattr")
+    if _is_closed(call, name):
+        return -ENODATA
     call.valid()
     call.begin_effect()
     return raw_removexattr(path, name, link)
+
+
+def _is_guarded(call: Call) -> bool:
+    """Are the namespaces of _CLOSED closed to the caller: may it not edit the rules either (syd(2))?"""
+    if call.rules.lifted & XATTR:
+        return False
+    lock = call.rules.lock
+    return lock != OFF and not (lock == EXEC and call.own_pids.family()[2] == call.tgid)
+
+
+def _is_closed(call: Call, name: bytes) -> bool:
+    return name.startswith(_CLOSED) and _is_guarded(call)
 
 
 def _name(call: Call) -> bytes:

@@ -69,13 +69,17 @@ def valid(listener: int, notification: int) -> bool:
     return True
 
 
-def add_fd(listener: int, notification: int, fd: int, fd_flags: int, flags: int = 0) -> int:
+def add_fd(listener: int, notification: int, fd: int, fd_flags: int, flags: int = 0, number: int = 0) -> int:
     """SECCOMP_IOCTL_NOTIF_ADDFD: install our `fd` in the caller; returns its number there.
+
+    number: what it is to be, replacing what is open there; 0: the lowest that is free
 
     With SECCOMP_ADDFD_FLAG_SEND the same call answers.  Every signal must be blocked around it: an
     interrupted ADDFD+SEND makes the caller's system call return 0 (measured; design.md I2).
     """
-    request = bytearray(ADDFD.pack(notification, flags, fd, 0, fd_flags))
+    if number:
+        flags |= SECCOMP_ADDFD_FLAG_SETFD
+    request = bytearray(ADDFD.pack(notification, flags, fd, number, fd_flags))
     return int(ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, request))  # on bytes, ioctl() would return a copy
 
 

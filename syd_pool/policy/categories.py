@@ -32,14 +32,14 @@ ALL = frozenset((*GLOB, "fs", *GUARDS))
 BUILT = frozenset(
     ("walk", "stat", "read", "write", "exec", "create", "delete", "rename", "symlink", "truncate", "chdir",
      "readdir", "mkdir", "rmdir", "mktemp", "chown", "chgrp", "chmod", "chattr", "utime", "mkbdev", "mkcdev",
-     "mkfifo", "notify", "chroot", "fs", "lock", *NET)
+     "mkfifo", "notify", "chroot", "fs", "lock", "tpe", *NET)
 )  # fmt: skip
 
-# syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock, pty and tpe on: of these lock
-# is built, and off until it is asked for; what does not stand must not look as if it did.
+# syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock and pty on: of these lock is built,
+# and off until it is asked for; what does not stand must not look as if it did.
 # syd(2), static: these switches can only be turned on before the command is started.
 STATIC = frozenset(("stat", "chdir", "ioctl", "lock", "force", "proxy", "pty", "mem"))
-OFF_BY_DEFAULT = frozenset(("walk", "stat", "chdir", *GUARDS))
+OFF_BY_DEFAULT = frozenset(("walk", "stat", "chdir", *(name for name in GUARDS if name != "tpe")))
 ON_BY_DEFAULT = frozenset(ALL - OFF_BY_DEFAULT)
 
 # syd(7), SANDBOX CATEGORY SETS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from syd_pool.policy import actions, categories, options
 from syd_pool.policy.actions import DENY
 
@@ -82,16 +84,19 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def show(rules: Ruleset, machine: bool) -> None:
-    """Print the state on standard error, as JSON or as lines."""
-    import os
+def as_json(facts: dict[str, object], indent: bool = True) -> bytes:
+    """As JSON, with a line break at its end."""
+    import orjson
 
-    if machine:
-        import json
+    return orjson.dumps(facts, option=orjson.OPT_INDENT_2 if indent else 0) + b"\n"
 
-        shown = json.dumps(state(rules), indent=2) + "\n"
-    else:
-        shown = text(state(rules))
-    data = shown.encode("utf-8", "backslashreplace")
+
+def as_text(facts: dict[str, object]) -> bytes:
+    """As lines, for people."""
+    return text(facts).encode("utf-8", "backslashreplace")
+
+
+def write(data: bytes) -> None:
+    """Everything, on standard error.  Raises OSError."""
     while data:
         data = data[os.write(2, data) :]

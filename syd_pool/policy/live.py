@@ -72,7 +72,7 @@ def reset(rules: Ruleset) -> None:
     rules.reset()
     rules.enabled |= guards
     rules.defaults["lock"] = level
-    rules.values.update(kept)
+    rules.set_options(kept)
     rules.env, rules.passenv, rules.transits, rules.landlock = env, passenv, transits, landlock
 
 

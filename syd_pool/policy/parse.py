@@ -46,7 +46,6 @@ _DEFAULTS = {
 GUARD_WHY = {
     "ioctl": "lists of ioctl requests are not built yet",
     "force": "checksums of executables are not built yet",
-    "tpe": "trusted path execution is not built yet",
     "mem": "memory limits are not built yet",
     "pid": "process limits are not built yet",
     "proxy": "the proxy is not built yet",
@@ -66,8 +65,8 @@ LISTS = {
     "setenv!": (options.YES, ""),
     "unsetenv!": (options.YES, ""),
     "clearenv!": (options.YES, ""),
-    "setuid+": (options.PARTLY, "a change may be made more than once"),
-    "setgid+": (options.PARTLY, "a change may be made more than once"),
+    "setuid+": (options.YES, ""),
+    "setgid+": (options.YES, ""),
     "include": (options.YES, ""),
     "include_profile": (options.YES, ""),
 }
@@ -401,7 +400,7 @@ def _option(rules: Ruleset, line: str, name: str, text: str) -> None:
         why = options.refusal(one, read[one])
         if why:
             raise unbuilt(line, why)
-    rules.values.update(read)
+    rules.set_options(read)
 
 
 def _names(name: str) -> list[str]:
@@ -499,7 +498,7 @@ def _transit(rules: Ruleset, line: str, operator: str, text: str) -> None:
     if start in transits:
         raise bad(line, f"{start} has a target already", f"take it away with {name}^{start}", EEXIST)
     transits[start] = end
-    rules.values[f"trace/allow_safe_{name}"] = True
+    rules.set_options({f"trace/allow_safe_{name}": True})
 
 
 def _identity(line: str, name: str, text: str) -> int:
@@ -527,9 +526,9 @@ def _run_time_only(_: Ruleset, line: str) -> None:
 
 def _show(rules: Ruleset, line: str) -> None:
     """stat, dump: the rules as they are here, on standard error."""
-    from syd_pool.policy.describe import show
+    from syd_pool.policy import describe
 
-    show(rules, line == "dump")
+    describe.write((describe.as_json if line == "dump" else describe.as_text)(describe.state(rules)))
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from syd_pool.policy import actions, categories
 from syd_pool.policy.actions import ALLOW, DENY, KILL
 from syd_pool.policy.categories import GLOB, NET, deny_errno
+from syd_pool.policy.forced import forced
 from syd_pool.policy.lock import UNSET
 from syd_pool.policy.options import ALIASES, OPTIONS
 from syd_pool.policy.patterns import BELOW, LITERAL, TREE, Wild, classify, has_wildcard
@@ -185,7 +186,8 @@ class Ruleset:
     lock        a state of lock.py
     live        the command runs: nothing is expanded any more
     defaults    category -> action when no rule matches
-    values      options that were set; ask option()
+    values      options that were set; ask option(), set with set_options()
+    resolve, opens, lifted  what they force on every look-up and open, and what they permit (forced.py)
     env         what setenv!, unsetenv! and clearenv! say, in order: (operation, name, value)
     passenv     patterns of variables that are passed on although they look dangerous
     passed      names of such variables (-e)
@@ -205,10 +207,13 @@ class Ruleset:
         "filesystem",
         "filesystems",
         "landlock",
+        "lifted",
         "live",
         "lock",
+        "opens",
         "passed",
         "passenv",
+        "resolve",
         "transits",
         "values",
         "verdicts",
@@ -225,6 +230,7 @@ class Ruleset:
         self.enabled: set[str] = set(categories.ON_BY_DEFAULT)
         self.defaults: dict[str, int] = {"pid": KILL, "lock": KILL}
         self.values: dict[str, Value] = {}
+        self.resolve, self.opens, self.lifted = 0, 0, 0
         self.env: list[tuple[str, bytes, bytes]] = []
         self.passenv: list[str] = []
         self.passed: set[bytes] = set()
@@ -307,6 +313,11 @@ class Ruleset:
         """default/<category>"""
         self.defaults[category] = action
         self.refresh(category)
+
+    def set_options(self, values: Mapping[str, Value]) -> None:
+        """<option>:<value>"""
+        self.values.update(values)
+        self.resolve, self.opens, self.lifted = forced(self.values)
 
     def add(self, action: int, category: str, pattern: bytes) -> None:
         """<action>/<category>+<pattern>"""

@@ -2,7 +2,7 @@
 
         tracer                                             worker
           |  request memfd: head, slots   (tracer writes)    |
-          |------------------------------------------------->|   doorbell: eventfd, rung if it sleeps
+          |------------------------------------------------->|   doorbell: eventfd, rung if all was done
           |  worker memfd: taken, done, phase, completions   |
           |<-------------------------------------------------|   doorbell: eventfd, rung for completions
 
@@ -11,8 +11,8 @@ writable mapping; the worker memfd is written by its worker alone.  Nothing is s
 
 Memory order (x86-64, TSO): a payload is stored first and published by one aligned native 8-byte
 store through a cast memoryview, which is never torn (kernel-facts 2.2; tests/shm/test_tear.py).  The
-only store-then-load pair is the doorbell's: "I sleep" against "is there work"; the monitor rings again
-for a slot that nobody took for BACKSTOP_MS, instead of a fence Python does not have.
+only store-then-load pair is the doorbell's: `done` against `head`; the monitor rings again for a slot that
+nobody took for BACKSTOP_MS, instead of a fence Python does not have.
 
 Indices are 64-bit and only grow; slot `i` lives at `i % SLOTS`.  A slot carries its own index, so a
 stale one shows.  A ring of a dead process is thrown away, never reused (I8).
@@ -37,6 +37,8 @@ Q_ACK = 8  # the last `may block` announcement that was acknowledged
 Q_SKIP = 9  # where the worker goes on after that announcement: slots before it went elsewhere
 Q_READ = 11  # completions the tracer has read
 Q_STOP = 10  # 1: finish what you hold and exit
+Q_BELL = 12  # ring the tracer when so many slots are finished
+NEVER = (1 << 64) - 1  # ... it does not wait for that
 
 # kinds of slot
 NOTIFY = 1
@@ -53,7 +55,7 @@ SLOT = Struct("<IIQQIIII80sQ")
 S_HEAD = Struct("<IIQQIIII")
 S_NOTIF = S_HEAD.size  # 40
 # the same slot with the notification's fields apart: one unpack on the way of a call
-SLOT_FIELDS = Struct("<IIQQIIII" + "QIIiIQ6Q" + "Q")
+SLOT_FIELDS = Struct("<IIQQIII4x" + "QI4xiI8x6Q" + "Q")
 S_FACTS = 120
 F_CHROOTED = 1  # the command has called chroot(2): no path is allowed any more
 # The upper half of the facts: how often any caller has called umask(2).  While it stands still, so does every
@@ -64,12 +66,11 @@ assert SLOT.size == SLOT_FIELDS.size == SLOT_SIZE
 
 # worker memfd, 8-byte words of the header; the worker writes all of them
 W_TAKEN = 0  # index + 1 of the slot last taken
-W_SLEEP = 1  # 1 while it waits on its doorbell
 W_DONE = 8  # slots finished, in order
 W_PHASE = 9  # index << 8 | phase of the call in hand, see below
 W_NUMBER = 10  # two-step: the descriptor number that was installed: installed(index, number)
-W_ANSWERED = 11  # calls this worker answered: counted(index, how many)
-W_GONE = 12  # calls whose caller was gone: counted(index, how many)
+W_ANSWERED = 11  # calls this worker answered; the one in hand too, before W_DONE (tracer/ledger.py)
+W_GONE = 12  # calls whose caller was gone, likewise
 W_COMPLETED = 16  # completions published
 W_BLOCKS = 17  # `may block` announcements made
 W_DROPPED = 20  # log lines that found the log full
@@ -101,28 +102,11 @@ C_TRACEME = 10  # the caller asks to be traced: the tracer remembers whom it tol
 C_KILLS = 13  # the rules kill the caller (action `kill`): SegvGuard counts it
 C_READY = 8  # the worker is confined and takes slots
 C_BOUND = 12  # the caller's socket is bound: the tracer lets others connect to it, and answers
+C_CONNECTED = 14  # a Unix socket of the caller's is connected: its cookie, who the caller is, its inode
 C_COMMAND = 11  # the caller speaks to its sandbox: the tracer reads what it says and answers
 
 BACKSTOP_MS = 100
 EXIT_BEHIND = 75  # EX_TEMPFAIL: of a worker too far behind the journal of edits; its calls go to others
-
-
-def counted(index: int, count: int) -> int:
-    """W_ANSWERED and W_GONE: a count (40 bits) and which slot was counted last (24 bits), in one store.
-
-    So that a death between the count and W_DONE is not counted twice.
-    """
-    return (index & 0xFFFFFF) << 40 | count
-
-
-def count_of(word: int) -> int:
-    """The count in a word of counted()."""
-    return word & 0xFFFFFFFFFF
-
-
-def counts(word: int, index: int) -> bool:
-    """Was slot `index` the last one counted in `word`?"""
-    return count_of(word) > 0 and word >> 40 == index & 0xFFFFFF
 
 
 def installed(index: int, number: int) -> int:
@@ -167,6 +151,7 @@ def create_request(first: int = 0) -> Ring:
     ring = Ring(fd, REQUEST_SIZE, True)
     add_seals(fd, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
     ring.q[Q_HEAD] = ring.q[Q_SKIP] = first
+    ring.q[Q_BELL] = NEVER
     return ring
 
 

@@ -77,7 +77,7 @@ def start(run: Run) -> None:
     run.ipc, run.ipc_pid = ours, pid
     run.control.q[H_IPC] = pid
     run.watched[ours.fileno()] = _on_line
-    run.poller.register(ours, 1)  # POLLIN
+    run.others.register(ours, 1)  # POLLIN
 
 
 _IDS = (("ipc/uid", os.getuid), ("ipc/gid", os.getgid))
@@ -87,7 +87,7 @@ def close(run: Run) -> None:
     """Nobody may ask any more: syd_ipc sends what it holds and ends."""
     if run.ipc is None or run.ipc_serving:
         return
-    run.poller.unregister(run.ipc)
+    run.others.unregister(run.ipc)
     del run.watched[run.ipc.fileno()]
     run.ipc.close()
     run.ipc = None

@@ -12,7 +12,9 @@ from errno import EACCES, EIO
 from time import monotonic_ns
 
 from syd_pool.linux import notify
+from syd_pool.linux.libc import same_file
 from syd_pool.linux.numbers import NAME
+from syd_pool.linux.sockets import MSG_DONTWAIT, receive_fd
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     DESCRIPTOR,
@@ -28,13 +30,12 @@ from syd_pool.shm.ring import (
     W_PHASE,
     W_READY,
     W_TAKEN,
-    count_of,
     number_of,
 )
 from syd_pool.tracer import events, ghost, watch
 from syd_pool.tracer.condemn import kill_caller
 from syd_pool.tracer.dispatch import again, answer_error, answer_value
-from syd_pool.tracer.ledger import is_closed, listener_of, slot_of, valid, waiting_for
+from syd_pool.tracer.ledger import calls_in_flight, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.pool import rank, read_completions, spawn_worker
 from syd_pool.tracer.state import Run, Worker
 from syd_pool.tracer.tasks import subject
@@ -73,6 +74,8 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     for fd in (worker.bell, worker.page.fd):
         os.close(fd)
     worker.socket.close()
+    if worker.vault is not None:
+        worker.vault.close()
     worker.request.close()
     worker.page.close()
     if run.ghost:
@@ -84,10 +87,11 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
 def _settle_calls(run: Run, worker: Worker, status: int) -> None:
     """What a worker held that has told the truth."""
     words = worker.page.q
-    run.answered += count_of(words[W_ANSWERED])
-    run.gone += count_of(words[W_GONE])
+    run.answered += words[W_ANSWERED]
+    run.gone += words[W_GONE]
     in_hand = words[W_TAKEN] - 1
     calls = worker.in_flight()
+    closed = in_hand not in calls_in_flight(worker)  # it died between the answer and W_DONE
     # an exit is a crash, too, while it holds a call: else it leaves only with nothing to do
     own = _crashed(status) or worker.reason != 0 or status == 0
     blame = own and in_hand in calls
@@ -95,7 +99,7 @@ def _settle_calls(run: Run, worker: Worker, status: int) -> None:
         _blame(run, worker, in_hand)
     for index in calls:
         if index == in_hand:
-            _settle_call(run, worker, index, blame)
+            _settle_call(run, worker, index, blame, closed)
         else:
             again(run, worker, index, 0)
 
@@ -112,7 +116,7 @@ def _settle_liar(run: Run, worker: Worker) -> None:
     in_hand = words[W_TAKEN] - 1
     word = words[W_PHASE]
     installing = word >> 8 == in_hand and word & DESCRIPTOR
-    if installing and 0 <= in_hand < worker.head and not is_closed(worker, in_hand):
+    if installing and in_hand in calls_in_flight(worker):
         _unknown(run, *slot_of(worker, in_hand)[4:])
     for index in range(max(0, worker.head - SLOTS), worker.head):
         kind, run_id, _, notification, _, _, _ = slot_of(worker, index)
@@ -168,7 +172,7 @@ def _blame(run: Run, worker: Worker, index: int) -> None:
         run.log("poison", tgid, f"{name} has cost {POISON_DEATHS} workers", "this program's are denied from now on")
 
 
-def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
+def _settle_call(run: Run, worker: Worker, index: int, blame: bool, closed: bool) -> None:
     """The call a dead worker had in hand, by the phase it had announced."""
     kind, run_id, deaths, notification, tid, nr, tgid = slot_of(worker, index)
     cost = CRASH if blame else 1
@@ -186,8 +190,8 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         return
     listener = listener_of(run, run_id)
     words = worker.page.q
-    if is_closed(worker, index):
-        return  # it died between the answer and W_DONE
+    if closed:
+        return
     word = words[W_PHASE]
     phase = word & 0xFF if word >> 8 == index else 0
     if not notify.valid(listener, notification):
@@ -196,6 +200,8 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         run.gone += 1
         return
     number = number_of(words[W_NUMBER], index)
+    if number < 0:
+        number = _deposited(worker, index, tid)
     if number >= 0:
         answer_value(run, listener, notification, number)
     elif phase & EFFECT:  # HANDED alone: its descriptor was not taken, else the slot would be settled
@@ -206,6 +212,29 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool) -> None:
         answer_error(run, listener, notification, EACCES)
     else:
         again(run, worker, index, cost)
+
+
+def _deposited(worker: Worker, index: int, tid: int) -> int:
+    """Two-step: it died before it published a number.  Where does the caller have the file it was installing?  Or -1.
+
+    The file was opened for this call alone, and kcmp(2) tells open files apart, not names: whatever the caller has of
+    it, it has from this ADDFD.  It cannot come any more: the kernel takes a dead worker's request back.
+    """
+    if worker.vault is None:
+        return -1
+    try:
+        data, fd = receive_fd(worker.vault, 8, MSG_DONTWAIT)
+    except OSError:
+        return -1  # nothing is there
+    try:
+        if int.from_bytes(data, "little") != index:
+            return -1
+        theirs = sorted(int(name) for name in os.listdir(f"/proc/{tid}/fd"))
+        return next((number for number in theirs if same_file(fd, tid, number)), -1)
+    except OSError:  # the caller has died, or there is no kcmp(2)
+        return -1
+    finally:
+        os.close(fd)
 
 
 def _unknown(run: Run, tid: int, nr: int, tgid: int) -> None:

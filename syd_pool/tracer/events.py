@@ -39,7 +39,7 @@ from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_STOP,
     PTRACE_EVENT_VFORK,
 )
-from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
+from syd_pool.tracer.tasks import adopt, born_of, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ DONE = {EXEC_DONE: NR["execve"], CHDIR_DONE: NR["chdir"], MAP_DONE: _NR_MMAP}  #
 # into a restart or EINTR
 ERESTARTSYS = 512
 ERESTARTNOINTR = 513
+# These may be continued and wait in the kernel: a signal is theirs to see, there and before we received them
+_WAITING = (NR["accept"], NR["accept4"])
 LONGEST_DELAY = 1.0  # seconds an execution waits for workers to close what they installed; it takes microseconds
 
 
@@ -88,10 +90,8 @@ def on_status(run: Run, tid: int, status: int) -> None:
         child = ptrace.event_message(tid)
         parent = adopt(run, tid)
         parent.alone = False
-        if child in run.early_dead:
-            run.early_dead.discard(child)
-        elif child:
-            adopt(run, child, parent)  # which event it is does not tell a thread from a process (kernel_clone())
+        if child:
+            _on_birth(run, child, parent)
         ptrace.cont(tid)
     elif event == PTRACE_EVENT_EXEC:
         _on_exec(run, tid)
@@ -101,6 +101,18 @@ def on_status(run: Run, tid: int, status: int) -> None:
         from syd_pool.tracer.diagnose import describe
 
         raise Unexpected(describe(tid, status))
+
+
+def _on_birth(run: Run, child: int, parent: Task) -> None:
+    """A thread tells of one that it has made, which may have been seen before, or have died already.
+
+    Then its number may belong to another by now: one of this parent's it is only if /proc says so.  That is asked only
+    where a wrong parent would matter: for its number among the dead, and once identities differ.
+    """
+    seen = child in run.early_dead or (run.cred_counter and child in run.tasks)
+    run.early_dead.discard(child)
+    if not seen or born_of(child, parent.tgid):
+        adopt(run, child, parent)  # which event it is does not tell a thread from a process (kernel_clone())
 
 
 def _stop_with_it(run: Run, tid: int) -> None:
@@ -122,11 +134,11 @@ def _on_signal(run: Run, tid: int, signal: int) -> None:
     Its result is -ERESTARTSYS then, and a handler without SA_RESTART would make it EINTR, which the call
     natively never returns; -ERESTARTNOINTR restarts it after the handler (kernel-facts 3.4).
     """
-    if ptrace.result(tid) == -ERESTARTSYS and ptrace.number(tid) in run.notified:
+    if ptrace.result(tid) == -ERESTARTSYS and (number := ptrace.number(tid)) in run.notified:
         task = run.tasks.get(tid)
         if task is not None and task.interrupted:
             task.interrupted = False  # by us, for this signal: EINTR or a restart, as the handler says
-        else:
+        elif number not in _WAITING:
             ptrace.set_result(tid, -ERESTARTNOINTR)
     ptrace.cont(tid, signal)
 

@@ -17,8 +17,6 @@ from syd_pool.shm.ring import (
     W_ANSWERED,
     W_DONE,
     W_GONE,
-    count_of,
-    counts,
 )
 
 TYPE_CHECKING = False
@@ -45,15 +43,21 @@ def is_notification(worker: Worker, index: int) -> bool:
     return slot_of(worker, index)[0] == NOTIFY
 
 
-def is_closed(worker: Worker, index: int) -> bool:
-    """Has the slot it did not finish been counted as answered or gone all the same?"""
-    words = worker.page.q
-    return counts(words[W_ANSWERED], index) or counts(words[W_GONE], index) or worker.settled == index
-
-
 def calls_in_flight(worker: Worker) -> list[int]:
-    """Slots of notifications that a worker holds and has not counted as answered or gone."""
-    return [i for i in worker.in_flight() if is_notification(worker, i) and not is_closed(worker, i)]
+    """Slots of notifications that a worker holds and has not counted as answered or gone.
+
+    It counts a call before it is done with the slot.  What it holds and what it has counted make up what is its to
+    close; if they are one too many, the call in hand is among both.
+    """
+    held = [i for i in worker.in_flight() if is_notification(worker, i) and i != worker.settled]
+    if held and closed_by(worker) + len(held) > worker.head - worker.others:
+        del held[0]
+    return held
+
+
+def closed_by(worker: Worker) -> int:
+    """Calls that a worker says it answered or found gone."""
+    return worker.page.q[W_ANSWERED] + worker.page.q[W_GONE]
 
 
 def balance(run: Run) -> tuple[int, int]:
@@ -70,7 +74,7 @@ def balance(run: Run) -> tuple[int, int]:
             held = len(calls_in_flight(worker))
             if (words[W_ANSWERED], words[W_GONE], words[W_DONE]) == before:
                 break
-        closed += count_of(before[0]) + count_of(before[1])
+        closed += before[0] + before[1]
         in_flight += held
     return closed, in_flight
 

@@ -69,7 +69,7 @@ def watch(run: Run, helper: Helper | None) -> None:
     if helper is not None:
         run.outside, run.control.q[H_OUTSIDE] = helper
         run.watched[run.outside.fileno()] = _on_answer
-        run.poller.register(run.outside, 1)  # POLLIN
+        run.others.register(run.outside, 1)  # POLLIN
 
 
 def execute(run: Run, words: str, asker: Asker) -> None:
@@ -116,7 +116,7 @@ def _on_answer(run: Run) -> None:
 def _gone(run: Run) -> None:
     """It has ended: nothing it was asked will be done."""
     assert run.outside is not None
-    run.poller.unregister(run.outside)
+    run.others.unregister(run.outside)
     del run.watched[run.outside.fileno()]
     run.outside.close()
     run.outside = None

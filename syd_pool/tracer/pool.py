@@ -16,12 +16,14 @@ from syd_pool.emulate.table import IDENTITY
 from syd_pool.linux import notify, proc
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
-from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.linux.sockets import datagram_pair, receive_fd, seqpacket_pair
+from syd_pool.policy.forced import RANDOM
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -48,11 +50,10 @@ from syd_pool.shm.ring import (
     W_DONE,
     W_GONE,
     W_TAKEN,
-    count_of,
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import bound, commands, events, ptrace, watch
+from syd_pool.tracer import bound, commands, events, peers, ptrace, transits, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import args_of, balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -61,7 +62,8 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_BIND, _CHROOT, _PTRACE, _SYSLOG = NR["bind"], NR["chroot"], NR["ptrace"], NR["syslog"]
+_BIND, _CHROOT, _CONNECT = NR["bind"], NR["chroot"], NR["connect"]
+_PTRACE, _SYSLOG = NR["ptrace"], NR["syslog"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -79,25 +81,34 @@ def spawn_worker(run: Run) -> Worker:
     birth.request, birth.page, birth.bell, birth.back_bell = request.fd, page.fd, bell, run.back_bell
     birth.control, birth.socket, birth.log, birth.cpu = run.control.fd, theirs, run.log_in, cpu
     birth.parent, birth.answers, birth.rules = os.getpid(), run.config.fd_answers, run.config.rules
+    birth.run_id = run.config.run_id
     birth.handlers, birth.confine, birth.capabilities = run.handlers, run.confine, run.capabilities
     # Inherited: a user whose descriptors in flight are at their limit can be sent none (unix(7), ETOOMANYREFS).
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
     if birth.listener is not None:
         worker.runs.add(birth.listener[0])
+    birth.vault = datagram_pair() if run.config.fd_answers == "two-step" else None
+    birth.peers = peers.page(run)
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
         pid = run.fork(lambda: run_worker(birth))
     except OSError:
+        for end in birth.vault or ():
+            end.close()
         for fd in (bell, request.fd, page.fd, ours.detach(), theirs.detach()):
             os.close(fd)
         request.close()
         page.close()
         raise
     theirs.close()
+    if birth.vault is not None:
+        birth.vault[0].close()
+        worker.vault = birth.vault[1]
     ours.setblocking(False)
     os.close(request.fd)
+    peers.mark(run, pid)
     worker.pid = pid
-    worker.record = c.record(index)
+    worker.record = c.record(index) + c.R_HEAD
     if index == len(run.slots):
         run.slots.append(worker)
     else:
@@ -116,6 +127,7 @@ def rank(run: Run) -> None:
     run.by_cpu = [None] * len(run.by_cpu)
     for worker in reversed(run.ready):
         run.by_cpu[worker.cpu] = worker
+    run.first = [w for w in run.ready if run.by_cpu[w.cpu] is w]
 
 
 def close_worker(run: Run, worker: Worker, state: int) -> None:
@@ -136,12 +148,30 @@ def retire_worker(run: Run, worker: Worker) -> None:
 
 
 def kill_worker(run: Run, worker: Worker, reason: int) -> None:
-    """End a worker that is stuck; its calls are dealt with when it is reaped."""
+    """End a worker that is stuck; its calls are dealt with when it is reaped.
+
+    The monitor asks again at every tick until then.  One that has not died by the second time sleeps where not even
+    SIGKILL reaches it (FUSE, NFS): nobody else shall wait for it.
+    """
     if worker.reason:
-        return  # the monitor asks at every tick until it is reaped
+        _abandon(run, worker)
+        return
     worker.reason = reason
     os.kill(worker.pid, SIGKILL)
+    close_worker(run, worker, c.RETIRING)
     run.control.q[c.H_KILLED] += 1
+
+
+def _abandon(run: Run, worker: Worker) -> None:
+    """Dispatch again what it has not taken.  With SIGKILL pending it never returns from the kernel to take any."""
+    words = worker.page.q
+    taken = min(max(words[W_TAKEN], words[W_DONE]), worker.head)
+    first, worker.skip = max(taken, worker.skip), worker.head
+    if taken > words[W_DONE]:
+        worker.block_index = taken - 1  # the call in hand stays its own
+    for untaken in range(first, worker.head):
+        worker.others += is_notification(worker, untaken)
+        again(run, worker, untaken, 0)
 
 
 def interrupt_worker(run: Run, worker: Worker, announcement: int) -> None:
@@ -193,7 +223,7 @@ def audit(worker: Worker) -> None:
         raise Lie(f"published {words[W_COMPLETED]} completions where {worker.read} had been read")
     if words[W_DONE] > worker.head or words[W_TAKEN] > worker.head:
         raise Lie(f"finished {words[W_DONE]} of {worker.head} slots")
-    answered = count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
+    answered = words[W_ANSWERED] + words[W_GONE]
     if answered > worker.head:
         raise Lie(f"answered {answered} of {worker.head} calls")
 
@@ -317,27 +347,31 @@ def _on_descriptor(run: Run, worker: Worker, index: int, errno: int, words: list
     if fd < 0:
         raise Lie("announced a descriptor and sent none")
     try:
-        _, run_id, _, notification, _, _, _ = _own_call(worker, index)
+        _, run_id, _, notification, _, nr, _ = _own_call(worker, index)
         if len(data) != notify.ADDFD.size or run.config.fd_answers != "strict":
             raise Lie("handed over a descriptor without a call")
-        claimed, _, _, _, fd_flags = notify.ADDFD.unpack(data)
-        if claimed != notification or not _installable(fd):
+        claimed, _, _, number, fd_flags = notify.ADDFD.unpack(data)
+        if claimed != notification or not _installable(fd, nr) or (number and not run.config.rules.opens & RANDOM):
             raise Lie("handed over a descriptor for a call that is not its own")
         listener = listener_of(run, run_id)
         _settle(worker, index)
         try:
             flags = notify.SECCOMP_ADDFD_FLAG_SEND
-            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags))
+            _close(run, lambda: notify.add_fd(listener, notification, fd, fd_flags & os.O_CLOEXEC, flags, number))
         except OSError as error:
             answer_error(run, listener, notification, error.errno or EIO)
     finally:
         os.close(fd)
 
 
-def _installable(fd: int) -> bool:
-    """Can a call that opens give this?  Never a socket, and nothing anonymous: a listener, an eventfd, a pidfd."""
+def _installable(fd: int, nr: int) -> bool:
+    """Can this call give this?  Who opens gets no socket; nobody what is anonymous: a listener, an eventfd, a pidfd."""
     kind = os.fstat(fd).st_mode & 0o170000
-    return kind not in (0, 0o140000)
+    return kind == _SOCKET if nr in _MAKES_SOCKETS else kind not in (0, _SOCKET)
+
+
+_SOCKET = 0o140000
+_MAKES_SOCKETS = (NR["socket"], NR["accept"], NR["accept4"])
 
 
 def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -345,8 +379,11 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
-    note_identity(run, adopt(run, tid))
     _settle(worker, index)
+    if errno := transits.refusal(run, tid, nr, args_of(worker, index)):
+        answer_error(run, listener_of(run, run_id), notification, errno)
+        return
+    note_identity(run, adopt(run, tid))
     _close(run, lambda: send_continue(listener_of(run, run_id), notification, nr))
 
 
@@ -417,6 +454,14 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     answer_value(run, listener_of(run, run_id), notification, 0)
 
 
+def _on_connected(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """connect(2) of a Unix socket has succeeded: whose it is.  The caller is answered by the worker."""
+    _, _, _, _, _, nr, tgid = _own_call(worker, index)
+    if nr != _CONNECT or not words[0]:
+        raise Lie(f"has system call {nr} taken for connect")
+    peers.note(run, tgid, words[0], words[1], words[2])
+
+
 def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The rules kill the caller of a call, or of a judgement: SegvGuard has to tell that from a foreign SIGKILL."""
     if not max(worker.settled + 1, worker.head - SLOTS, 0) <= index < min(worker.head, worker.page.q[W_TAKEN]):
@@ -442,6 +487,7 @@ _ON = {
     C_CHROOT: _on_chroot,
     C_COMMAND: _on_command,
     C_BOUND: _on_bound,
+    C_CONNECTED: _on_connected,
     C_TRACEME: _on_traceme,
     C_KILLS: _on_kills,
     C_EXIT: _on_exit,

@@ -23,7 +23,7 @@ from time import monotonic
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, privileges, spawn, worker_filter
-from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, keeps_log
+from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, keeps_log, makes_sockets
 from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
@@ -40,7 +40,6 @@ from syd_pool.shm.ring import (
     W_DROPPED,
     W_GONE,
     W_READY,
-    count_of,
 )
 from syd_pool.tracer import (
     commands,
@@ -160,7 +159,8 @@ def _start(this: Run) -> None:
     this.signals = libc.signalfd([SIGCHLD, SIGTERM, SIGHUP, SIGALRM])
     this.handlers = handlers(config.rules, identity, config.signal_scope, config.test_null)
     this.capabilities = privileges.of_worker(config.rules, caps.current()[1])
-    this.confine = worker_filter.confinement(not config.rules.option("trace/allow_unsafe_nocookie"))
+    cookies = not config.rules.option("trace/allow_unsafe_nocookie")
+    this.confine = worker_filter.confinement(cookies, makes_sockets(config.rules))
     gc.freeze()
     for _ in range(this.control.q[c.H_NPROC]):
         pool.spawn_worker(this)
@@ -187,8 +187,8 @@ def _listen(this: Run, listener: int) -> None:
     this.listeners[listener] = RUN_ID
     for worker in this.workers.values():
         dispatch.open_run(this, worker, RUN_ID)
-    for fd in (listener, this.prepared.parent_end):
-        this.poller.register(fd, POLLIN)
+    this.poller.register(listener, POLLIN)
+    this.others.register(this.prepared.parent_end, POLLIN)
     status.report(this.config.status_fd, "ready")
 
 
@@ -200,29 +200,22 @@ def _stand(this: Run) -> None:
     """
     child = this.prepared.parent_end
     for fd in (this.signals, this.back_bell, child):
-        this.poller.register(fd, POLLIN)
+        this.others.register(fd, POLLIN)
     reported = False
     while not (this.ended or this.eldest_ended or (reported and any(w.page.q[W_READY] for w in this.workers.values()))):
-        for fd, _ in this.poller.poll():
+        for fd, _ in this.others.poll():
             if fd == child:
                 reported = True
-                this.poller.unregister(child)
-            elif fd == this.signals:
-                _on_signals(this)
-            elif fd == this.back_bell:
-                pool.on_completions(this)
-            elif fd in this.watched:
-                this.watched[fd](this)
+                this.others.unregister(child)
             else:
-                watch.on_monitor(this)
+                _serve(this, fd)
     if not reported:
-        this.poller.unregister(child)
+        this.others.unregister(child)
 
 
 def _on_outcome(this: Run) -> None:
     """The child has executed the command, or could not."""
-    fd = this.prepared.parent_end
-    this.poller.unregister(fd)
+    this.others.unregister(this.prepared.parent_end)
     failed = spawn.outcome(this.prepared)
     if failed is None:
         status.report(this.config.status_fd, "exec")
@@ -238,7 +231,7 @@ def _nothing_executes(rules: Ruleset) -> bytes:
     """How to begin, for rules that let nothing at all be executed; b"" where they do."""
     if "lock" in rules.enabled and all(right != "exec" for right, _ in rules.landlock):
         return b"syd-pool: sandbox/lock lets nothing be executed: try -p landlock, or -m allow/lock/rpath,exec+/usr\n"
-    if not rules.has_rules(ALLOW, ["exec"]):
+    if "exec" in rules.enabled and not rules.has_rules(ALLOW, ["exec"]):
         return b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n"
     return b""
 
@@ -275,7 +268,9 @@ def _create(config: RunConfig) -> Run:
             this.log("ptrace", os.getpid(), "trace/allow_unsafe_ptrace", why)
     if config.timeout is not None:
         this.deadline = monotonic() + config.timeout
-    this.poller = select.poll()
+    # Every descriptor of a poll costs each call: the listeners, and all the rest behind one
+    this.poller, this.others = select.poll(), select.epoll()
+    this.poller.register(this.others, POLLIN)
     return this
 
 
@@ -308,7 +303,7 @@ def _monitor_config(config: RunConfig, nproc: int, most: int) -> MonitorConfig:
 
 def _loop(this: Run) -> None:
     """Serve until the run has ended."""
-    listeners, signals, bell = this.listeners, this.signals, this.back_bell
+    listeners, others = this.listeners, this.others
     poll, receive = this.poller.poll, dispatch.receive
     while not this.ended:
         # what waits for room has nobody who rings: look again soon
@@ -318,22 +313,29 @@ def _loop(this: Run) -> None:
                     receive(this, fd)
                 elif what & POLLHUP:
                     _hang_up(this, fd)
-            elif fd == bell:
-                pool.on_completions(this)
-            elif fd == signals:
-                _on_signals(this)
-            elif fd == this.prepared.parent_end:
-                _on_outcome(this)
-            elif fd in this.watched:
-                this.watched[fd](this)
             else:
-                watch.on_monitor(this)
+                for other, _ in others.poll(0):
+                    _serve(this, other)
         if this.capped:
             dispatch.uncap(this)
         if this.backlog:
             dispatch.flush_backlog(this)
         if this.delayed:
             events.retry_delayed(this)
+
+
+def _serve(this: Run, fd: int) -> None:
+    """What is not a call: who else has something for us."""
+    if fd == this.back_bell:
+        pool.on_completions(this)
+    elif fd == this.signals:
+        _on_signals(this)
+    elif fd in this.watched:
+        this.watched[fd](this)
+    elif fd == this.prepared.parent_end:
+        _on_outcome(this)
+    else:
+        watch.on_monitor(this)
 
 
 def _set_alarm(this: Run) -> None:
@@ -521,8 +523,8 @@ def _report_end(this: Run, outstanding: int) -> None:
         fd,
         "summary",
         received=this.received,
-        answered=this.answered + sum(count_of(w.page.q[W_ANSWERED]) for w in this.workers.values()),
-        gone=this.gone + outstanding + sum(count_of(w.page.q[W_GONE]) for w in this.workers.values()),
+        answered=this.answered + sum(w.page.q[W_ANSWERED] for w in this.workers.values()),
+        gone=this.gone + outstanding + sum(w.page.q[W_GONE] for w in this.workers.values()),
         again=control[c.H_AGAIN],
         eio=control[c.H_EIO],
         unknown=control[c.H_UNKNOWN],

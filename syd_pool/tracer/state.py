@@ -13,14 +13,14 @@ from collections import deque
 from syd_pool.linux.notify import NOTIF_SIZE
 from syd_pool.shm.control import H_LOG_DROPPED
 from syd_pool.shm.logline import encode
-from syd_pool.shm.ring import Q_HEAD, SLOTS, W_ANSWERED, W_DONE, W_GONE, count_of
+from syd_pool.shm.ring import Q_HEAD, SLOTS, W_DONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from _socket import socket as socket_type
     from collections.abc import Callable, Iterable
     from mmap import mmap
-    from select import poll
+    from select import epoll, poll
     from typing import NoReturn
 
     from monitor.config import Config
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 MSG_DONTWAIT = 0x40
 
-CAP = 256  # calls received and unanswered per listener: RECV walks them all (kernel-facts 3.1); 512 overfill one ring
 DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
+FULL = 8  # ... of any worker before calls wait in the kernel: RECV walks past all that were received (3.1)
+LOW = 2  # ... of a worker that gets new ones after that, so that it does not wait for them
+STALL_S = 0.001  # so long without that, and the workers beyond one for each CPU are asked
 
 
 def fork(child: Callable[[], NoReturn]) -> int:
@@ -113,6 +115,7 @@ class Worker:
         "others",
         "page",
         "pid",
+        "published",
         "read",
         "reason",
         "record",
@@ -120,19 +123,25 @@ class Worker:
         "runs",
         "settled",
         "skip",
+        "slots",
         "socket",
+        "vault",
+        "words",
     )
 
-    def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket, cpu: int):
+    def __init__(
+        self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket_type, cpu: int
+    ):
         self.index = index
         self.generation = generation
         self.request = request
         self.page = page
+        self.slots, self.published, self.words = request.b, request.q, page.q  # at hand on the way of a call
         self.bell = bell
         self.socket = socket
         self.cpu = cpu
         self.pid = 0
-        self.record = 0  # where its record begins in the control page
+        self.record = 0  # where in the control page the monitor reads `head`
         self.head = request.q[Q_HEAD]
         self.others = self.head
         self.read = 0
@@ -143,6 +152,7 @@ class Worker:
         self.settled = -1  # the last slot that the tracer itself answered on this worker's word
         self.runs: set[int] = set()
         self.lied = False  # it claimed what cannot be: nothing it says counts any more
+        self.vault: socket_type | None = None  # two-step: where the file is that it installs (deaths.py)
         self.reason = 0  # why we killed it, monitor.protocol REASON_*
 
     def in_flight(self) -> list[int]:
@@ -163,27 +173,31 @@ class Run:
     def __init__(self, config: RunConfig, control: Ring) -> None:
         self.config = config
         self.control = control
+        self.heads = control.q
         self.listeners: dict[int, int] = {}  # listener descriptor -> run id
         self.poller: poll = None  # type: ignore[assignment]  # set by run.py before the loop
+        self.others: epoll = None  # type: ignore[assignment]  # everything but the listeners
         self.signals = -1  # signalfd
         self.back_bell = -1  # eventfd rung for completions
-        self.monitor: socket | None = None
+        self.monitor: socket_type | None = None
         self.monitor_pid = 0
         self.monitor_page: Ring | None = None
         self.untold: list[Worker] = []  # of whom the monitor knows nothing yet
-        self.log_in: socket | None = None
-        self.log_out: socket | None = None
+        self.log_in: socket_type | None = None
+        self.log_out: socket_type | None = None
 
         self.tasks: dict[int, Task] = {}
         self.early_dead: set[int] = set()  # threads that died before the event of their parent was seen
         self.workers: dict[int, Worker] = {}  # by pid
         self.slots: list[Worker | None] = []  # by index
         self.ready: list[Worker] = []  # open workers
+        self.first: list[Worker] = []  # ... of them the first of each CPU
         self.by_cpu: list[Worker | None] = []
         self.generations: dict[int, int] = {}
         self.cpus: list[int] = []
 
         self.buffer = bytearray(NOTIF_SIZE)
+        self.buffer_words = memoryview(self.buffer).cast("I")
         self.backlog: deque[tuple[int, int, Task, bytes, int]] = deque()
         self.held: dict[tuple[int, int], Task] = {}  # (worker pid, slot index) -> task in its ptrace stop
         self.delayed: list[tuple[Task, float]] = []  # executions that wait for workers to close descriptors; until when
@@ -195,17 +209,20 @@ class Run:
         self.blocks: dict[int, Worker] = {}  # workers in a call that may block, by pid
 
         self.received = 0
-        self.closed = 0  # answered or gone, as of the last look
         self.answered = 0  # by the tracer itself, and by workers that have died
         self.gone = 0
-        self.capped = False
+        self.capped = False  # nothing is received: no worker has room
+        self.capped_at = 0.0
+        self.stalled = False  # the first workers do not get on: the others are asked too
         self.position = 0  # of the journal, in every slot from now on
         self.journal: Ring | None = None  # edits of the rules; None where they never change
         self.sealed = False  # ... and no command is written there any more
+        self.peers: Ring | None = None  # who connected (tracer/peers.py); None where connect(2) is native
+        self.diag = -1  # a socket to ask for Unix sockets by, once it is needed
         self.bound: set[bytes] = set()  # addresses that trace/allow_safe_bind has added
         self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
-        self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
-        self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
+        self.outside: socket_type | None = None  # to who executes outside the sandbox (tracer/outside.py)
+        self.ipc: socket_type | None = None  # to who serves the control socket (tracer/control_socket.py)
         self.ipc_pid = 0
         self.ipc_serving = False
         self.asked: dict[int, Asker] = {}  # ... number of what it has been asked -> who is to be answered
@@ -230,6 +247,7 @@ class Run:
         self.eldest_ended = False
         self.hung_up = False  # the last task under the filter is gone
         self.stopped = False  # the eldest is in a group stop, and the keeper with it
+        self.taken: dict[str, int] = {}  # "setuid", "setgid" -> the id that a rule has let somebody change to
         self.boot_failures = 0  # workers in a row that died before they were ready
         self.reason = "setup"  # of the end, for --status-fd
         self.deadline = 0.0
@@ -245,15 +263,6 @@ class Run:
         self.beat_at = 0
         self.monitor_born = 0  # CLOCK_MONOTONIC, ns
         self.pinged = False
-
-    def count(self) -> int:
-        """Calls closed so far: answered or gone, by whomever."""
-        closed = self.answered + self.gone
-        for worker in self.workers.values():
-            words = worker.page.q
-            closed += count_of(words[W_ANSWERED]) + count_of(words[W_GONE])
-        self.closed = closed
-        return closed
 
     def log(self, ctx: str, pid: int, what: str, msg: str, more: Iterable[tuple[str, bytes | int]] = ()) -> None:
         """One line of our own to the log writer; dropped and counted when it does not keep up."""

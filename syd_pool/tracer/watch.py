@@ -44,7 +44,7 @@ def start_monitor(run: Run) -> None:
         run_monitor(theirs.fileno(), run.control.fd, run.log_out.fileno(), page.fd, run.monitor_config)
     theirs.close()
     if run.monitor is not None:
-        run.poller.unregister(run.monitor)
+        run.others.unregister(run.monitor)
         run.monitor.close()
     if run.monitor_page is not None:
         os.close(run.monitor_page.fd)
@@ -52,7 +52,7 @@ def start_monitor(run: Run) -> None:
     run.monitor, run.monitor_pid, run.monitor_page = ours, pid, page
     run.control.q[c.H_MONITOR] = pid
     run.control.q[c.H_MONITORS] += 1
-    run.poller.register(ours, 1)  # POLLIN
+    run.others.register(ours, 1)  # POLLIN
     run.beat, run.beat_at, run.pinged = 0, monotonic_ns(), False
     run.monitor_born = run.beat_at
     for worker in run.workers.values():

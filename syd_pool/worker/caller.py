@@ -17,11 +17,12 @@ from time import sleep as nanosleep
 from syd_pool.emulate import judge as judging
 from syd_pool.emulate.call import Call
 from syd_pool.emulate.resume import send_continue
-from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, soft_limit
+from syd_pool.linux.libc import RLIMIT_NOFILE, pidfd_getfd, pidfd_open_task, size_of, soft_limit
 from syd_pool.linux.notify import (
     ADDFD,
     RESP,
     SECCOMP_ADDFD_FLAG_SEND,
+    SECCOMP_ADDFD_FLAG_SETFD,
     SECCOMP_IOCTL_NOTIF_ADDFD,
     SECCOMP_IOCTL_NOTIF_ID_VALID,
     SECCOMP_IOCTL_NOTIF_SEND,
@@ -30,11 +31,13 @@ from syd_pool.linux.notify import (
 from syd_pool.linux.proc import field
 from syd_pool.linux.signals import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigmask
 from syd_pool.linux.sockets import receive_fd, send_fd
+from syd_pool.policy.forced import CLOEXEC, RANDOM
 from syd_pool.shm.logline import encode
 from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -61,24 +64,28 @@ from syd_pool.shm.ring import (
     W_GONE,
     W_NUMBER,
     W_PHASE,
-    counted,
     installed,
 )
 from syd_pool.worker import memory
+from syd_pool.worker.numbers import free_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from _socket import socket as socket_type
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from syd_pool.shm.ring import Ring
 
-_ID = Struct("<Q")
+    Note = TypeVar("Note")
+
+_pack_id = Struct("<Q").pack_into
+_id = bytearray(8)  # ioctl() takes bytes at three times the price
 
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
 
 
+AWAIT = 0.05  # seconds that somebody is waited for whose worker may have died before it said what it had done
 LOG_BURST, LOG_EACH_SECOND = 400.0, 100.0  # lines of denials that a worker hands to the log
 
 
@@ -95,6 +102,7 @@ class Caller(Call):
         "announced",
         "answered",
         "borrowed",
+        "deposited",
         "execs_wait",
         "facts",
         "gone",
@@ -109,10 +117,13 @@ class Caller(Call):
         "response",
         "umask_gen",
         "umasks",
+        "vault",
         "words",
     )
 
-    def __init__(self, page: Ring, request: Ring, bell: int, socket: socket, log_socket: socket | None, answers: str):
+    def __init__(
+        self, page: Ring, request: Ring, bell: int, socket: socket_type, log_socket: socket_type | None, answers: str
+    ):
         self.page = page
         self.words = page.q
         self.requests = request.q
@@ -125,6 +136,8 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.vault: tuple[socket_type, socket_type] | None = None  # two-step: in, out; the tracer has the second, too
+        self.deposited = False
         self.magic = False
         self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
@@ -148,7 +161,8 @@ class Caller(Call):
     def valid(self) -> None:
         if self.id:
             try:
-                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _ID.pack(self.id))
+                _pack_id(_id, 0, self.id)
+                ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, _id)
             except OSError:
                 raise Gone from None
 
@@ -164,15 +178,17 @@ class Caller(Call):
             self.valid()
         return mask
 
-    def umask_with_room(self) -> int:
+    def room(self) -> None:
         # Its size is how many descriptors there are, since Linux 6.2; 0 before that (proc_pid_fd(5))
         fds = b"/proc/%d/fd" % self.tid
-        limit = soft_limit(self.tid, RLIMIT_NOFILE)
-        try:
-            if limit <= (os.stat(fds).st_size or len(os.listdir(fds))):
-                raise OSError(EMFILE, "descriptors")
-        except FileNotFoundError:
-            raise Gone from None
+        size = size_of(fds)
+        if size < 0:
+            raise Gone
+        if soft_limit(self.tid, RLIMIT_NOFILE) <= (size or len(os.listdir(fds))):
+            raise OSError(EMFILE, "descriptors")
+
+    def umask_with_room(self) -> int:
+        self.room()
         return self.umask()
 
     def _read_umask(self) -> int:
@@ -220,6 +236,18 @@ class Caller(Call):
         self.handed_over = True
         self._complete(C_BOUND, 0)
         raise Gone
+
+    def note_connected(self, cookie: int, identity: int, inode: int) -> None:
+        self._complete(C_CONNECTED, 0, cookie, identity, inode)
+
+    def await_note(self, find: Callable[[], Note | None]) -> Note | None:
+        until = monotonic() + AWAIT
+        while (found := find()) is None and monotonic() < until:
+            nanosleep(0.0002)
+        return found
+
+    def place(self, fd: int, flags: int) -> int:
+        return self._addfd(fd, flags, 0)
 
     def note_traceme(self) -> None:
         # The tracer answers: what a thread was told before is known to it alone.
@@ -279,47 +307,91 @@ class Caller(Call):
                 raise
         self.count_answer()
 
-    def install(self, fd: int, flags: int) -> None:
-        writable, flags = flags & os.O_ACCMODE, flags & os.O_CLOEXEC
-        if writable:
+    def install(self, fd: int, flags: int, alone: bool = False) -> None:
+        writable, flags, number = flags & os.O_ACCMODE, flags & os.O_CLOEXEC, 0
+        if self.rules.opens & (CLOEXEC | RANDOM):
+            flags, number = self._forced(fd, flags)
+        if writable or alone:
             self.borrowed.append(fd)
         else:
             self.keep(fd)
         phase = self.index << 8 | self.phase
         words = self.words
-        if self._answers == SEND and (self.execs_wait or not writable):
+        if self._answers == SEND and not alone and (self.execs_wait or not writable):
             # Every signal is blocked in a worker: an interrupted ADDFD+SEND would return 0 to the caller.
             words[W_PHASE] = phase | DESCRIPTOR
-            self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND)
+            self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND, number)
             self.count_answer()
-        elif self._answers != STRICT or not self._hand_over(fd, flags, phase):
-            number = self._addfd(fd, flags, 0)
-            words[W_NUMBER] = installed(self.index, number)
+        elif self._answers != STRICT or not self._hand_over(fd, flags, phase, number, alone):
+            self._deposit(fd)
+            try:
+                number = self._addfd(fd, flags, 0, number)
+                words[W_NUMBER] = installed(self.index, number)
+            finally:
+                self._take_back()
             self.answer(number)
 
-    def _hand_over(self, fd: int, flags: int, phase: int) -> bool:
+    def _deposit(self, fd: int) -> None:
+        """Two-step: have the file where the tracer finds it should we die before the number is published.
+
+        Where the user has too many descriptors in flight (unix(7), ETOOMANYREFS) it goes without.
+        """
+        if self.vault is not None:
+            try:
+                send_fd(self.vault[0], self.index.to_bytes(8, "little"), fd)
+            except OSError as error:
+                if error.errno != ETOOMANYREFS:
+                    raise
+                return
+            self.deposited = True
+
+    def _take_back(self) -> None:
+        if self.deposited and self.vault is not None:
+            self.deposited = False
+            os.close(receive_fd(self.vault[1], 8)[1])
+
+    def _forced(self, fd: int, flags: int) -> tuple[int, int]:
+        """(flags, number) of a descriptor on which the options force something; number 0 is the lowest."""
+        opens = self.rules.opens
+        if opens & CLOEXEC:
+            flags = os.O_CLOEXEC
+        if not opens & RANDOM:
+            return flags, 0
+        try:
+            return flags, free_number(self)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _hand_over(self, fd: int, flags: int, phase: int, number: int, alone: bool) -> bool:
         """Strict: the tracer installs `fd`.  False where the user has too many descriptors in flight (unix(7))."""
         try:
             # id, flags; the tracer checks id and owner before it installs (I9)
-            send_fd(self._socket, ADDFD.pack(self.id, 0, 0, 0, flags), fd)
+            send_fd(self._socket, ADDFD.pack(self.id, 0, 0, number, flags), fd)
         except OSError as error:
             if error.errno != ETOOMANYREFS:
                 raise
             return False
+        if alone:
+            self.give_back()
         self.words[W_PHASE] = phase | HANDED
         self._complete(C_DESCRIPTOR, 0, self.id)
         return True
 
-    def _addfd(self, fd: int, fd_flags: int, flags: int) -> int:
+    def _addfd(self, fd: int, fd_flags: int, flags: int, number: int = 0) -> int:
+        if number:
+            flags |= SECCOMP_ADDFD_FLAG_SETFD
         try:
             # a bytearray: for bytes ioctl() would return a copy of them instead of the number
-            request = bytearray(ADDFD.pack(self.id, flags, fd, 0, fd_flags))
+            request = bytearray(ADDFD.pack(self.id, flags, fd, number, fd_flags))
             return int(ioctl(self.listener, SECCOMP_IOCTL_NOTIF_ADDFD, request))
         except OSError as error:
             if error.errno in (ENOENT, ESRCH):
                 raise Gone from None
             # EMFILE and kin: nothing was answered, the call fails with it (D5)
             self.words[W_PHASE] = self.index << 8 | self.phase
+            if number and error.errno == EBADF:  # its limit is lower by now
+                raise OSError(EMFILE, os.strerror(EMFILE)) from None
             raise
 
     # --- blocking ------------------------------------------------------------------------------------
@@ -394,13 +466,13 @@ class Caller(Call):
     def count_answer(self) -> None:
         """The call in hand has been answered."""
         self.answered += 1
-        self.words[W_ANSWERED] = counted(self.index, self.answered)
+        self.words[W_ANSWERED] = self.answered
 
     def lost(self) -> None:
         """The caller went away, or the tracer answers for us: one call that we did not answer."""
         if not self.handed_over:
             self.gone += 1
-            self.words[W_GONE] = counted(self.index, self.gone)
+            self.words[W_GONE] = self.gone
         self.handed_over = False
 
     def receive_listener(self, run_id: int) -> int:

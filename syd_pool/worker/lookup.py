@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 from errno import ELOOP, ENOENT
 
-from syd_pool.emulate.call import AT_FDCWD, EMPTY, FOLLOW, UNOPENED, Found
+from syd_pool.emulate.call import AT_FDCWD, DOTLESS, EMPTY, FOLLOW, UNOPENED, Found
 from syd_pool.emulate.paths import HOW_DIRECTORY, HOW_FOLLOW, HOW_LINK, RESOLVE_SHIFT, in_proc, plain, shown, simple
 from syd_pool.linux.libc import raw_openat2_how
 from syd_pool.worker.scoped import entry_within, find_within
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 def find(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     """The object that `path` leads the caller to.  Raises OSError as the kernel would."""
-    if path and flags <= FOLLOW:
+    if path and flags <= FOLLOW and not call.rules.resolve:
         if plain[path]:
             at, text = AT_FDCWD, path
         elif simple[path]:
@@ -65,7 +65,9 @@ def find(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     if not path:
         return _empty(call, dirfd, flags)
     if flags >> RESOLVE_SHIFT:
-        return find_within(call, dirfd, path, flags & FOLLOW, flags >> RESOLVE_SHIFT)
+        return find_within(call, dirfd, path, flags & (FOLLOW | DOTLESS), flags >> RESOLVE_SHIFT)
+    if call.rules.resolve or flags & DOTLESS:
+        return Walk(call, *start(call, dirfd, path), path, flags).find(flags & FOLLOW)
     return find(call, dirfd, path, flags & FOLLOW)
 
 
@@ -99,8 +101,8 @@ def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
     if not path:
         raise OSError(ENOENT, os.strerror(ENOENT))
     if flags >> RESOLVE_SHIFT:
-        return entry_within(call, dirfd, path, flags & FOLLOW, flags >> RESOLVE_SHIFT)
-    if plain[path]:
+        return entry_within(call, dirfd, path, flags & (FOLLOW | DOTLESS), flags >> RESOLVE_SHIFT)
+    if plain[path] and not call.rules.resolve:
         cut = path.rfind(b"/")
         name = path[cut + 1 :]
         parent = raw_openat2_how(AT_FDCWD, path[:cut] or b"/", HOW_DIRECTORY)
@@ -116,7 +118,7 @@ def entry(call: Call, dirfd: int, path: bytes, flags: int) -> Found:
         elif parent != -ELOOP:
             Walk(call, AT_FDCWD, b"", path).refuse(-parent)
         plain.learn(path, False)
-    return Walk(call, *start(call, dirfd, path), path).entry(flags & FOLLOW)
+    return Walk(call, *start(call, dirfd, path), path, flags).entry(flags & FOLLOW)
 
 
 def _empty(call: Call, dirfd: int, flags: int) -> Found:

@@ -27,16 +27,17 @@ from syd_pool.linux import caps
 from syd_pool.linux.libc import AT_EACCESS, close_all_but, die_with_parent, set_name
 from syd_pool.linux.notify import (
     AUDIT_ARCH_X86_64,
-    RESP,
     SECCOMP_IOCTL_NOTIF_SEND,
     Gone,
 )
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGUSR1, block_all, signal
+from syd_pool.linux.unix_diag import open_diag
 from syd_pool.policy.live import replay
 from syd_pool.policy.lock import ON
 from syd_pool.shm.control import OwnPids, map_control
 from syd_pool.shm.journal import map_journal, since
+from syd_pool.shm.peers import map_peers
 from syd_pool.shm.ring import (
     C_READY,
     C_VERDICT,
@@ -51,6 +52,7 @@ from syd_pool.shm.ring import (
     MAP_DONE,
     NOTIFY,
     Q_ACK,
+    Q_BELL,
     Q_HEAD,
     Q_SKIP,
     Q_STOP,
@@ -59,9 +61,9 @@ from syd_pool.shm.ring import (
     SLOT_SIZE,
     SLOTS,
     TAKEN,
+    W_ANSWERED,
     W_DONE,
     W_READY,
-    W_SLEEP,
     W_TAKEN,
     WORKER_SIZE,
     Ring,
@@ -109,10 +111,13 @@ class Birth:
         "log",
         "page",
         "parent",
+        "peers",
         "position",
         "request",
         "rules",
+        "run_id",
         "socket",
+        "vault",
     )
     request: int
     page: int
@@ -124,10 +129,13 @@ class Birth:
     cpu: int
     parent: int
     journal: int  # memfd of the journal, -1 where the rules cannot change
+    peers: int  # memfd of who connected, -1 where connect(2) is native
     listener: tuple[int, int] | None  # (run, its listener) where there is one already: no OPEN comes for it
     position: int  # of the journal that `rules` are at
+    vault: tuple[socket_type, socket_type] | None  # two-step: a queue for the file that is being installed
     answers: str
     rules: Ruleset
+    run_id: str
     handlers: dict[int, Handler]
     capabilities: tuple[int, int] | None  # (effective, permitted) to act with; None only in tests
     confine: Callable[[], None] | None  # installs the worker's own filter; None only in tests
@@ -178,8 +186,10 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
         keep.add(birth.listener[1])
     if birth.log is not None:
         keep.add(birth.log.fileno())
-    if birth.journal >= 0:
-        keep.add(birth.journal)
+    keep.update(end.fileno() for end in birth.vault or ())
+    for fd in (birth.journal, birth.peers):
+        if fd >= 0:
+            keep.add(fd)
     close_all_but(keep)
     os.chdir("/")
     umask = os.umask(0)
@@ -190,13 +200,17 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     os.close(birth.page)
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller.vault = birth.vault
     caller.umasks = {0: umask}
     caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
-    caller.rules = birth.rules
+    caller.rules, caller.run_id = birth.rules, birth.run_id
     caller.magic = birth.rules.lock != ON
     if birth.journal >= 0:
         caller.journal = map_journal(birth.journal)
         os.close(birth.journal)
+    if birth.peers >= 0:
+        caller.peers = map_peers(birth.peers), open_diag()
+        os.close(birth.peers)
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
     mode = birth.rules.option("trace/memory_access")
@@ -228,44 +242,45 @@ def _last_words() -> None:
 def serve(caller: Caller, request: Ring, birth: Birth) -> None:
     """Take slots in order until Q_STOP and nothing is left."""
     head, slots = request.q, request.b
-    words, bell = caller.words, birth.bell
+    words, bell, back_bell = caller.words, birth.bell, birth.back_bell
     table, listeners = birth.handlers, {0: -1}
     if birth.listener is not None:
         listeners[birth.listener[0]] = birth.listener[1]
     unpack = SLOT_FIELDS.unpack_from
-    response, pack = caller.response, RESP.pack_into
+    response = caller.response
+    answer = memoryview(response).cast("Q")  # id, value, error: three stores, and no other machinery (RESP)
     taken = head[Q_SKIP]  # where the ring starts
-    known = birth.position
+    known, seen, run = birth.position, 0, -1
     while True:
         if head[Q_HEAD] == taken:
             if head[Q_STOP]:
                 return
-            words[W_SLEEP] = 1
-            if head[Q_HEAD] == taken and not head[Q_STOP]:
-                os.eventfd_read(bell)
-            words[W_SLEEP] = 0
+            os.eventfd_read(bell)
             continue
         # read once: what is judged is what was copied
-        slot = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)
-        kind, run_id, index, pos, tgid, exec_gen, cred_gen, _, notification, tid, _, nr, arch = slot[:13]
+        (
+            kind, run_id, index, position, tgid, exec_gen, cred_gen,
+            notification, tid, nr, arch, a, b, c, d, e, f, facts,
+        ) = unpack(slots, HEADER + taken % SLOTS * SLOT_SIZE)  # fmt: skip
         if index != taken:
             raise RuntimeError(f"slot {taken} carries index {index}")
-        taken += 1
-        words[W_TAKEN] = taken
-        if run_id not in listeners:
-            listeners[run_id] = _open_run(caller, run_id)
-        if pos != known:
-            _catch_up(caller, known, pos)
-            known = pos
+        words[W_TAKEN] = taken = index + 1
+        if run_id != run:
+            run = run_id
+            if run_id not in listeners:
+                listeners[run_id] = _open_run(caller, run_id)
+            caller.listener = listeners[run_id]
+        if position != known:
+            _catch_up(caller, known, position)
+            known = position
+        if facts != seen:
+            caller.facts = seen = facts
+            if facts & F_CHROOTED and not caller.rules.chrooted:  # it never goes away again
+                caller.rules.cut_off()
         caller.index, caller.phase = index, TAKEN
-        caller.listener = listeners[run_id]
-        caller.id = notification
-        caller.tid, caller.tgid = tid, tgid
-        caller.nr, caller.args = nr, slot[14:20]
+        caller.id, caller.tid, caller.tgid = notification, tid, tgid
+        caller.nr, caller.args = nr, (a, b, c, d, e, f)
         caller.exec_gen, caller.cred_gen = exec_gen, cred_gen
-        caller.facts = facts = slot[20]
-        if facts & F_CHROOTED and not caller.rules.chrooted:  # it never goes away again
-            caller.rules.cut_off()
         if kind == NOTIFY:
             try:
                 handler = table.get(nr) if arch == AUDIT_ARCH_X86_64 else None
@@ -276,15 +291,17 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
                 else:
                     value = handler(caller)
                 if value is not None:
+                    answer[0] = notification
                     if value >= 0:
-                        pack(response, 0, notification, value, 0, 0)
+                        answer[1], answer[2] = value, 0
                     else:
-                        pack(response, 0, notification, 0, value, 0)
+                        answer[1], answer[2] = 0, value & 0xFFFFFFFF
                     if caller.borrowed:
                         caller.give_back()
                     try:
                         ioctl(caller.listener, SECCOMP_IOCTL_NOTIF_SEND, response)
-                        caller.count_answer()
+                        caller.answered = answered = caller.answered + 1
+                        words[W_ANSWERED] = answered
                     except OSError as error:
                         if error.errno != ENOENT:
                             raise
@@ -301,6 +318,8 @@ def serve(caller: Caller, request: Ring, birth: Birth) -> None:
         if caller.borrowed:
             caller.give_back()  # before W_DONE: executions wait for it
         words[W_DONE] = taken
+        if head[Q_BELL] == taken:
+            os.eventfd_write(back_bell, 1)
         if caller.kept:
             caller.close_kept()
         if caller.panicked:

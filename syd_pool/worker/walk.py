@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from ctypes import addressof, create_string_buffer, string_at
-from errno import EACCES, EAGAIN, EBADF, EINVAL, ELOOP, ENOENT, ENOTDIR
+from errno import EACCES, EAGAIN, EBADF, EILSEQ, EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV
+from stat import S_ISLNK
 
-from syd_pool.emulate.call import AT_FDCWD, Found
+from syd_pool.emulate.call import AS_KERNEL, AT_FDCWD, DOTLESS, Found
+from syd_pool.emulate.filenames import safe
 from syd_pool.emulate.judge import judge_walk
+from syd_pool.emulate.mounts import same_mount
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
@@ -24,8 +27,16 @@ from syd_pool.emulate.paths import (
     shown,
     text_of,
 )
-from syd_pool.emulate.sticky import target_of_last
-from syd_pool.linux.libc import RESOLVE_NO_SYMLINKS, raw_openat2, raw_openat2_how, raw_readlinkat
+from syd_pool.emulate.sticky import is_shared, target_of_last
+from syd_pool.linux.libc import (
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    raw_openat2,
+    raw_openat2_how,
+    raw_readlinkat,
+)
+from syd_pool.policy.forced import FILENAME, SYMLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +56,9 @@ NAME, SLASH, DOT, UP = 0, 1, 2, 3
 
 _target_buffer = create_string_buffer(PATH_MAX)
 _target = addressof(_target_buffer)
+
+_NO_LINKS = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+_SELVES = (b"/self", b"/thread-self")  # links of procfs that no option refuses: they mean the caller
 
 
 def judge_way(call: Call, directory: bytes) -> None:
@@ -113,6 +127,16 @@ def named(fd: int, beside: bytes) -> bytes:
     return beside + b"/" + text
 
 
+def is_refused_link(fd: int, text: bytes, forced: int) -> bool:
+    """Is what we hold a link of a kind that may not even be the last component (syd 3.52.0)?"""
+    if not S_ISLNK(os.fstat(fd).st_mode):
+        return False
+    inside = in_proc(text)
+    if inside in _SELVES:
+        return False
+    return bool(forced & RESOLVE_NO_SYMLINKS or (inside is not None and pid_in(inside)))
+
+
 def check_pid(call: Call, inside: bytes) -> None:
     """Raises OSError ENOENT for a path inside procfs that belongs to one of our processes."""
     pid = pid_in(inside)
@@ -131,14 +155,20 @@ class Walk:
     names  what is still to be opened from there; "." and empty ones are gone
     end    NAME, SLASH, DOT or UP
     links  how many links were followed
+    forced RESOLVE_NO_ flags of openat2(2) that hold on the whole way: XDEV, MAGICLINKS, SYMLINKS
+    dotless  ".." is refused
     """
 
-    __slots__ = ("at", "base", "call", "end", "links", "names")
+    __slots__ = ("at", "base", "call", "dotless", "end", "forced", "links", "names")
 
-    def __init__(self, call: Call, at: int, base: bytes, path: bytes):
+    def __init__(self, call: Call, at: int, base: bytes, path: bytes, how: int = 0):
         self.call = call
         self.at, self.base = at, base
         self.links = 0
+        self.forced = call.rules.resolve
+        if how & AS_KERNEL:
+            self.forced &= RESOLVE_NO_MAGICLINKS
+        self.dotless = how & DOTLESS
         self.names, self.end = split(path)
 
     def find(self, follow: int) -> Found:
@@ -171,8 +201,12 @@ class Walk:
                 check_pid(self.call, inside)
             how = HOW_FOLLOW if follow and self.end == NAME else HOW_LINK
             fd = raw_openat2_how(parent, names[-1], how)
+            if fd >= 0:
+                self.call.keep(fd)
+                if self.forced & RESOLVE_NO_XDEV and not same_mount(parent, fd):
+                    self.refuse(EXDEV)
             if fd != -ELOOP:
-                return self._found(self.call.keep(fd) if fd >= 0 else -1, parent, names[-1])
+                return self._found(max(fd, -1), parent, names[-1])
             self._splice(len(names))
 
     def text(self, count: int = -1) -> bytes:
@@ -205,7 +239,12 @@ class Walk:
                 return
 
     def _found(self, fd: int, parent: int, name: bytes) -> Found:
-        text = shown(self.text(), self.call.tgid)
+        text = self.text()
+        if self.names and not safe[self.names[-1]] and not self.call.rules.lifted & FILENAME:
+            self.refuse(EILSEQ)
+        if fd >= 0 and self.forced & _NO_LINKS and is_refused_link(fd, text, self.forced):
+            self.refuse(ELOOP)
+        text = shown(text, self.call.tgid)
         judge_way(self.call, text if self.end >= DOT else above(text))
         return Found(fd, parent, b"" if self.end >= DOT else name, text, 0, self.end != NAME)
 
@@ -225,7 +264,7 @@ class Walk:
         path = self._spell(names)
         if end == DOT and names:
             path += b"/."
-        return open_path(self.at, path, flags, RESOLVE_NO_SYMLINKS)
+        return open_path(self.at, path, flags, RESOLVE_NO_SYMLINKS | self.forced & RESOLVE_NO_XDEV)
 
     def _open_parent(self) -> int:
         """The directory of the last name, kept; or -errno."""
@@ -238,6 +277,8 @@ class Walk:
         """Until no ".." is left, and what is left can be opened at once."""
         while b".." in self.names:
             names = self.names
+            if self.dotless:  # whatever is there
+                raise OSError(EACCES, os.strerror(EACCES), self.text())
             i = names.index(b"..")
             if i == 0:
                 self._up()
@@ -259,7 +300,7 @@ class Walk:
         if self.at == AT_FDCWD:
             del self.names[0]
             return
-        fd = raw_openat2(self.at, b"..", O_PATH | O_CLOEXEC | O_DIRECTORY, 0)
+        fd = raw_openat2(self.at, b"..", O_PATH | O_CLOEXEC | O_DIRECTORY, self.forced & RESOLVE_NO_XDEV)
         if fd < 0:
             self.refuse(-fd)
         del self.names[0]
@@ -300,8 +341,10 @@ class Walk:
             target = self._target(i, inside)
             if not target:
                 continue
-            if i == len(self.names) and self.end < DOT and inside is None:
-                target = self._trusted(target)
+            if self.forced & RESOLVE_NO_SYMLINKS and inside not in _SELVES:
+                self.refuse(ELOOP)
+            if inside is None:
+                target = self._trusted(i, target)
             _learn(text)
             judge_way(self.call, above(shown(text, self.call.tgid)))
             if inside is not None and pid_in(inside):
@@ -338,10 +381,16 @@ class Walk:
             self.refuse(-size)
         return b""
 
-    def _trusted(self, target: bytes) -> bytes:
-        """What the link that the path ends in says, if it may be followed in such a directory."""
+    def _trusted(self, i: int, target: bytes) -> bytes:
+        """What the link of the first `i` names says, if it may be followed in such a directory."""
+        directory = self._spell(self.names[: i - 1])
         try:
-            return target_of_last(self.at, self._spell(self.names[:-1]), self._spell(self.names), target)
+            if not self.call.rules.lifted & SYMLINKS:
+                if is_shared(os.stat(directory, dir_fd=self.at, follow_symlinks=False)):
+                    self.refuse(ELOOP)
+            elif i == len(self.names) and self.end < DOT:
+                return target_of_last(self.at, directory, self._spell(self.names), target)
+            return target
         except OSError as error:
             self.refuse(error.errno or EACCES)
 
@@ -355,6 +404,8 @@ class Walk:
             head = [] if target[:1] == b"/" else self.names[: i - 1]
             self.names = head + names + self.names[i:]
         if target[:1] == b"/":
+            if self.forced & RESOLVE_NO_XDEV and self.at != AT_FDCWD and not same_mount(self.at, b"/"):
+                self.refuse(EXDEV)
             self.at, self.base = AT_FDCWD, b""
 
     def _jump(self, i: int, inside: bytes) -> None:
@@ -362,10 +413,15 @@ class Walk:
         pid = pid_in(inside)
         if not is_own(self.call, pid) and not self.call.rules.option("trace/allow_unsafe_magiclinks"):
             raise OSError(EACCES, os.strerror(EACCES), inside)
+        if self.forced & RESOLVE_NO_MAGICLINKS:
+            self.refuse(ELOOP)
         fd = raw_openat2(AT_FDCWD, b"/proc" + inside, O_PATH | O_CLOEXEC, 0)
         if fd < 0:
             self.call.valid()
             self.refuse(-fd)
+        if self.forced & RESOLVE_NO_XDEV and not same_mount(fd, b"/proc"):
+            os.close(fd)
+            self.refuse(EXDEV)
         del self.names[:i]
         self._start_at(fd, b"/proc" + above(inside))
 

@@ -51,6 +51,8 @@ LIFTED = (
     "trace/allow_unsafe_hardlinks:1",
     "trace/allow_unsafe_symlinks:1",
     "trace/allow_unsafe_sticky:1",
+    "trace/allow_unsafe_filename:1",
+    "trace/allow_unsafe_xattr:1",  # cp -a sets an ACL
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)

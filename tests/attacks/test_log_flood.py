@@ -13,7 +13,8 @@ import pytest
 
 SYD = os.environ.get("SYD_UNDER_TEST", str(Path(__file__).resolve().parents[2] / "scripts" / "syd"))
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
-OPTIONS = ["-poff", "-msandbox/mkdir:on", "-mallow/mkdir+/tmp/***", "-mtrace/allow_unsafe_exec_nopie:1"]
+ANY_NAME = "-mtrace/allow_unsafe_filename:1"
+OPTIONS = ["-poff", "-msandbox/mkdir:on", "-mallow/mkdir+/tmp/***", "-mtrace/allow_unsafe_exec_nopie:1", ANY_NAME]
 CALLS = """
 import os, time
 name = {name!r}
@@ -65,8 +66,15 @@ def test_the_tip_grants_what_was_denied_and_nothing_else(tmp_path: Path) -> None
     (tmp_path / "abb?").write_text("x")
 
     def read(path: Path, *rules: str) -> subprocess.CompletedProcess[str]:
-        command = [SYD, "-poff", "-msandbox/read:on", "-mallow/read+/usr/***", "-mallow/read+/etc/ld.so.cache"]
-        command += [*(f"-m{rule}" for rule in rules), "--", "/bin/cat", str(path)]
+        command = [
+            SYD,
+            "-poff",
+            ANY_NAME,
+            "-msandbox/read:on",
+            "-mallow/read+/usr/***",
+            "-mallow/read+/etc/ld.so.cache",
+        ]
+        command += ["-mallow/read+/etc/ld.so.cache", *(f"-m{rule}" for rule in rules), "--", "/bin/cat", str(path)]
         env = {**os.environ, "SYD_QUIET_TTY": "1"}
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 

@@ -58,6 +58,21 @@ def test_a5_exchanged_descriptor(runner: Runner, arena: Arena, seconds: float, h
     assert ("hidden" if how == "move" else "executable") in control.out, "control: natively the exchange is mapped"
 
 
+def test_a5_exchanged_for_what_is_not_trusted(runner: Runner, arena: Arena, seconds: float) -> None:
+    """A5, sandbox/tpe: a library that others may write is mapped by nobody, whatever descriptor it came by."""
+    words = [runner.payload("map_exec"), "swap", *ground(arena), str(seconds)]
+    arena.box.chmod(0o755)
+    (arena.box / "good.so").chmod(0o644)
+    (arena.box / "bad.so").chmod(0o646)
+    some = [*switch_on(), f"allow/{ALL}+/***", "trace/allow_unsafe_exec_memory:1"]
+    for _ in range(3):
+        outcome = runner.boxed(words, [*some, "sandbox/tpe:on"], 30 + 2 * seconds)
+        assert outcome.status in (0, 137), outcome
+        assert "executable" not in outcome.out, outcome
+    (arena.box / "bad.so").chmod(0o644)
+    assert "executable" in runner.boxed(words, [*some, "sandbox/tpe:on"], 30 + 2 * seconds).out, "control"
+
+
 @pytest.mark.parametrize("name", ["ok\rx y z 0 q", "ok (deleted)"], ids=["line", "deleted"])
 def test_a5_exchanged_for_a_deceptive_name(runner: Runner, arena: Arena, seconds: float, name: str) -> None:
     """A5: as above, where /proc/TID/maps shows what may not be executed much like what may."""

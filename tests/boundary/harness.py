@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from syd_pool.boundary import command_filter, spawn
 from syd_pool.boundary import filter as seccomp
 from syd_pool.cli.config import RunConfig
+from syd_pool.policy.forced import forced
 
 
 class Rules:
@@ -20,6 +21,7 @@ class Rules:
         self.options = set(options)
         self.enabled = set(enabled)
         self.lock = "unset"
+        self.resolve, self.opens, self.lifted = forced(dict.fromkeys(options, True))
 
     def option(self, name: str) -> bool:
         return name in self.options

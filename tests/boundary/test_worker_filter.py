@@ -19,8 +19,10 @@ from syd_pool.boundary import bpf, worker_filter
 from syd_pool.boundary import filter as seccomp
 from syd_pool.emulate.bind import _bind_below
 from syd_pool.emulate.netaddr import unix
+from syd_pool.emulate.table import makes_sockets
 from syd_pool.linux import libc
 from syd_pool.linux.numbers import NR
+from syd_pool.policy import Ruleset
 
 COOKIES = (0x1122334455667788, 0x99AABBCCDDEEFF00)
 
@@ -220,7 +222,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "bind without cookies": raw("bind", -1, 0, 0),
     "restricting itself without cookies": raw("landlock_restrict_self", -1, 0),
     "a process of its own": raw("clone", 17, 0, 0, 0, 0),
-    "getsockopt outside its list": lambda: libc.raw_socket_option(-1, 17),
+    "getsockopt outside its list": lambda: libc.raw_socket_option(-1, 59),
     "set-id without cookies": raw("setfsuid", 0),
     "setting a limit": raw("prlimit64", 0, 7, 1),
     "mount": raw("mount", 0, 0, 0, 0, 0),
@@ -237,7 +239,7 @@ def test_anything_else_kills_it(what: str) -> None:
 
 
 def patched() -> bpf.Program:
-    rules = worker_filter.worker_rules()
+    rules = worker_filter.worker_rules(sockets=True)
     return bpf.Program(worker_filter.patch(seccomp.compile_filter(rules, seccomp.KILL_PROCESS), COOKIES, 4711))
 
 
@@ -252,6 +254,22 @@ def test_both_cookies_must_be_whole(name: str) -> None:
             wrong = list(right)
             wrong[argument] ^= 1 << bit
             assert program.run(NR[name], wrong) == seccomp.KILL_PROCESS
+
+
+@pytest.mark.parametrize("name", ["socket", "accept4"])
+def test_sockets_are_made_only_where_an_option_asks(name: str) -> None:
+    """A run that starts locked without trace/force_cloexec and force_rand_fd needs no new sockets."""
+    args = [0, 0, 0, 0, worker_filter._MARK_ONE, worker_filter._MARK_TWO]
+    for sockets, action in ((False, seccomp.KILL_PROCESS), (True, seccomp.ALLOW)):
+        rules = worker_filter.worker_rules(sockets=sockets)
+        assert seccomp.decide(rules, seccomp.KILL_PROCESS, NR[name], args) == action
+    made = Ruleset()
+    made.profile("off")
+    made.apply("lock:on")
+    assert not makes_sockets(made)
+    made = Ruleset()
+    made.apply("trace/force_rand_fd:1")
+    assert makes_sockets(made)
 
 
 def test_no_mark_is_left_in_the_program() -> None:

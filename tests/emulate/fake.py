@@ -41,7 +41,7 @@ class FakeCall(TreeCall):
         self.install_flags = 0
         self.blocked = 0
 
-    def install(self, fd: int, flags: int) -> None:
+    def install(self, fd: int, flags: int, alone: bool = False) -> None:
         self.installed, self.install_flags = fd, flags
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
@@ -171,6 +171,14 @@ class Caller:
         os.close(self._tell)
         os.waitpid(self.pid, 0)
         os.close(self._hear)
+
+
+def judged(judge: Callable[[Any], Any], call: FakeCall) -> Any:
+    """What judge_exec() or judge_chdir() says of a call; nothing stays open."""
+    try:
+        return judge(call)
+    finally:
+        call.close_kept()
 
 
 @contextlib.contextmanager

@@ -10,12 +10,22 @@ import stat
 from typing import TYPE_CHECKING
 
 from syd_pool.linux.numbers import NR
+from syd_pool.policy import Ruleset
+from syd_pool.policy.forced import GUARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _libc = ctypes.CDLL(None, use_errno=True)
 Answer = int  # a result, or -errno
+
+
+def unguarded() -> Ruleset:
+    """Profile off, and every guard of files lifted: what is left must be as natively."""
+    rules = Ruleset()
+    rules.profile("off")
+    rules.set_options(dict.fromkeys(GUARDS, True))
+    return rules
 
 
 def nothing() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from syd_pool.emulate import deep
 from syd_pool.emulate.paths import text_of
-from syd_pool.policy import Ruleset
 from tests.emulate.fake import Opened, calling
+from tests.emulate.native import unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +97,7 @@ def test_a_directory_that_was_moved_since(bottom: tuple[int, bytes]) -> None:
 def test_rules_down_there(bottom: tuple[int, bytes]) -> None:
     """Relative calls in it, and by descriptors of it, work as natively and are judged by the whole path."""
     fd, text = bottom
-    rules = Ruleset()
-    rules.profile("off")
+    rules = unguarded()
     top = text[: text.index(b"/000")].decode()
     for rule in ("sandbox/all:on", "allow/all+/***", f"deny/read,delete+{top}/***/secret", f"deny/mkdir+{top}/***/00*"):
         rules.apply(rule)

@@ -44,6 +44,7 @@ from syd_pool.emulate import control
 from syd_pool.emulate.netaddr import unix
 from syd_pool.policy import Ruleset
 from tests.emulate.fake import Caller, calling
+from tests.emulate.native import unguarded
 from tests.emulate.trees import handler
 
 _AREA = ctypes.create_string_buffer(1 << 21)
@@ -60,8 +61,7 @@ NOSIGNAL, DONTWAIT = socket.MSG_NOSIGNAL, socket.MSG_DONTWAIT
 
 
 def ruleset(*rules: str) -> Ruleset:
-    found = Ruleset()
-    found.profile("off")
+    found = unguarded()
     for rule in rules:
         found.apply(rule)
     return found

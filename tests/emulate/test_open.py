@@ -11,7 +11,7 @@ import pytest
 
 from syd_pool.policy import Ruleset
 from tests.emulate.fake import BUFFER, Caller, Opened, calling, open_as, open_how
-from tests.emulate.native import snapshot
+from tests.emulate.native import snapshot, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +42,7 @@ def build(top: Path) -> None:
 
 
 def ruleset(*rules: str) -> Ruleset:
-    made = Ruleset()
-    made.profile("off")
+    made = unguarded()
     for rule in rules or ("sandbox/all:on", "allow/all+/***"):
         made.apply(rule)
     return made

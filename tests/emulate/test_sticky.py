@@ -12,6 +12,7 @@ import pytest
 from syd_pool.emulate import sticky
 from syd_pool.policy import Ruleset
 from tests.emulate.fake import Opened, calling
+from tests.emulate.native import unguarded
 from tests.emulate.trees import EVERYTHING_ALLOWED
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ pytestmark = [
 
 def allowed() -> Ruleset:
     """Rules that allow everything."""
-    rules = Ruleset()
-    rules.profile("off")
+    rules = unguarded()
     for line in EVERYTHING_ALLOWED:
         rules.apply(line)
     return rules

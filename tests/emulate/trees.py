@@ -22,7 +22,7 @@ from syd_pool.linux.libc import pidfd_getfd, raw_vm_readv, raw_vm_writev
 from syd_pool.linux.numbers import NR
 from syd_pool.policy import Ruleset
 from syd_pool.worker import lookup
-from tests.emulate.native import Answer, fork_caller, in_child, nothing, snapshot
+from tests.emulate.native import Answer, fork_caller, in_child, nothing, snapshot, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -72,6 +72,7 @@ class TreeCall(Call):
         self.tid = self.tgid = pid
         self.nr = NR[name]
         self.args = tuple(a & 0xFFFFFFFFFFFFFFFF for a in (*args, 0, 0, 0, 0, 0, 0))[:6]
+        self.run_id = "0123456789abcdef" * 8
         self.own_pids = ()
         self.find, self.entry = lookup.find, lookup.entry
         self.effects = 0
@@ -139,6 +140,9 @@ class TreeCall(Call):
     def resume(self) -> None:
         self.resumed = True
 
+    def note_connected(self, cookie: int, identity: int, inode: int) -> None:
+        self.connected = cookie, identity, inode
+
     def condemn(self) -> None:
         self.condemned = True
 
@@ -187,8 +191,7 @@ class Trees:
         self.top = tmp_path / "ours"
         build(self.native_top)
         build(self.top)
-        self.rules = Ruleset()
-        self.rules.profile("off")
+        self.rules = unguarded()
         for rule in rules or EVERYTHING_ALLOWED:
             self.rules.apply(rule.replace("@", str(self.top)))
         self.descriptors = descriptors or {}

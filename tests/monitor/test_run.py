@@ -280,13 +280,12 @@ def test_a_worker_that_never_gets_ready(tracer: FakeTracer) -> None:
 
 
 def test_a_lost_wake_up_is_repaired(tracer: FakeTracer) -> None:
-    """A slot beside a sleeping worker: KICK within 100 ms of being noticed, counted."""
+    """A slot beside an idle worker: KICK within 100 ms of being noticed, counted."""
     worker = tracer.workers[1]
     busy(tracer, worker, 4)
     worker.page.q[ring.W_DONE] = 4
     settle(tracer)
     tracer.head(worker, 5)
-    worker.page.q[ring.W_SLEEP] = 1
     assert tracer.expect(p.KICK, 1.0).index == 1
     assert tracer.mine.q[p.M_KICKS] == 1
 
@@ -599,14 +598,14 @@ def test_leaving_takes_no_time(tracer: FakeTracer) -> None:
 
 def test_statistics(tracer: FakeTracer) -> None:
     """One JSON object: every counter by its name, every worker with what psutil knows."""
-    tracer.page.q[c.H_DISPATCHED] = 41
-    tracer.workers[0].page.q[ring.W_ANSWERED] = ring.counted(77, 12)
+    tracer.page.q[c.H_AGAIN] = 41
+    tracer.workers[0].page.q[ring.W_ANSWERED] = 12
     read, write = os.pipe()
     tracer.send(p.STATS, fd=write)
     os.close(write)
     with open(read) as file:
         facts = json.loads(file.read())
-    assert facts["pool"]["dispatched"] == 41
+    assert facts["pool"]["again"] == 41
     assert facts["pool"]["tracer"] == os.getpid()
     assert [worker["state"] for worker in facts["workers"]] == ["ready", "ready"]
     assert facts["workers"][0]["answered"] == 12

@@ -13,7 +13,7 @@ BUSY = (5, 5, 4, 4 << 8)  # five slots written, the fifth taken and in hand
 def looks(words: tuple[int, int, int, int], count: int, elapsed: float = 100, **more: object) -> list[int]:
     """The verdicts of `count` equal looks, limit 1,000 ms."""
     progress = Progress()
-    return [progress.look(words, False, elapsed, 1000, **more) for _ in range(count)]  # type: ignore[arg-type]
+    return [progress.look(words, elapsed, 1000, **more) for _ in range(count)]  # type: ignore[arg-type]
 
 
 def test_stall_after_the_limit() -> None:
@@ -32,8 +32,8 @@ def test_a_long_idle_time_is_not_held_against_the_next_call() -> None:
     """The first look at a new slot starts at zero."""
     progress = Progress()
     for _ in range(50):
-        progress.look((4, 4, 4, 0), False, 500, 1000)
-    progress.look(BUSY, False, 500, 1000)
+        progress.look((4, 4, 4, 0), 500, 1000)
+    progress.look(BUSY, 500, 1000)
     assert progress.stuck_ms == 0
 
 
@@ -44,14 +44,14 @@ def test_progress_is_never_suspected(steps: list[int]) -> None:
     for at, step in enumerate(steps):
         words = (10_000, at + 2, at + 1, step)
         for _ in range(9):
-            assert progress.look(words, False, 100, 1000) == FINE
+            assert progress.look(words, 100, 1000) == FINE
 
 
 def test_time_we_did_not_run_counts_as_one_look() -> None:
     """The monitor was stopped for a minute: nobody is killed for it."""
     progress = Progress()
-    progress.look(BUSY, False, 100, 1000)
-    assert progress.look(BUSY, False, 60_000, 1000) == FINE
+    progress.look(BUSY, 100, 1000)
+    assert progress.look(BUSY, 60_000, 1000) == FINE
     assert progress.stuck_ms == MOST_MS
 
 
@@ -77,7 +77,7 @@ def test_a_stopped_worker_is_a_stall() -> None:
 def test_kick_a_sleeper_beside_work() -> None:
     """A slot older than 100 ms that a sleeping worker did not take: KICK, every 100 ms, then STALL."""
     progress = Progress()
-    verdicts = [progress.look((5, 4, 4, 0), True, 50, 1000) for _ in range(22)]
+    verdicts = [progress.look((5, 4, 4, 0), 50, 1000) for _ in range(22)]
     first = verdicts.index(KICK)
     assert 2 <= first <= 4
     assert verdicts.count(KICK) >= 5
@@ -88,7 +88,7 @@ def test_no_kick_for_a_fresh_slot() -> None:
     """A slot that was not there at the last look is not late."""
     progress = Progress()
     for head in range(5, 40):
-        assert progress.look((head, head - 1, head - 1, 0), True, 100, 10**9) == FINE
+        assert progress.look((head, head - 1, head - 1, 0), 100, 10**9) == FINE
 
 
 def test_no_kick_for_queued_slots() -> None:

@@ -23,6 +23,7 @@ ALL = "-mallow/all+/***"
 # Programs as text for sh -c
 GAIN = f"{PYTHON} -S -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'"
 PTY = f"{PYTHON} -S -c 'import os; os.openpty()'"
+LOWEST = f"{PYTHON} -S -c 'import os; assert max(os.open(\"/\", 0) for _ in range(20)) < 90'"
 TRACE = (
     f"{PYTHON} -S -c 'import ctypes, os; p = os.fork(); ask = ctypes.CDLL(None).ptrace; "
     "os._exit(0) if not p and (ask(0, 0, 0, 0), os.kill(os.getpid(), 19)) else 0; "
@@ -63,7 +64,10 @@ TABLE: dict[str, tuple[list[str], str, str, list[str] | None]] = {
     "xdg": (["-poff", "-pxdg"], 'test "$XDG_DATA_HOME" = /x', 'test -n "$DISPLAY"', ["-poff", "-pgui"]),
     "gui": (["-poff", "-pgui"], 'test "$DISPLAY" = :7', 'test -n "$A_TOKEN"', None),
     "ldd": (["-plinux", "-pldd"], "/usr/bin/ldd /usr/bin/env", SHADOW, None),
-    "readonly": (["-poff", "-preadonly"], f"{SYSTEM}; echo x >/dev/null", "touch f", ["-poff"]),
+    "readonly": (["-poff", "-preadonly"], "ls -l /usr; cat /proc/self/stat; x=$(date)", "touch f", ["-poff"]),
+    "nomagic": (["-poff", "-pnomagic"], SYSTEM, "ls /proc/self/cwd/", ["-poff"]),
+    "noxdev": (["-poff", "-pnoxdev"], "sort /etc/passwd && ls /", "cat /proc/version", ["-poff"]),
+    "rand": (["-poff", "-prand", NOPIE], SYSTEM, LOWEST, ["-poff", NOPIE]),
     "cwd": (["-plinux", "-pcwd"], "echo x >f; rm f; mkdir d; rmdir d", "touch ../f", ["-poff"]),
     "noipv4": (["-poff", "-pnoipv4", NOPIE], SIX, FOUR, ["-poff"]),
     "noipv6": (["-poff", "-pnoipv6", NOPIE], FOUR, SIX, ["-poff"]),

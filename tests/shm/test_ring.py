@@ -66,15 +66,10 @@ def test_mapping_is_not_inherited() -> None:
 
 @pytest.mark.parametrize("first", [0, 250, 2**24 - 3, 2**32 - 5, 2**40 - 1])
 def test_start_near_overflow(first: int) -> None:
-    """Indices begin anywhere, the places wrap and the counts are told apart across their 24 bits."""
+    """Indices begin anywhere."""
     page = ring.create_worker_page(first)
     request = ring.create_request(first)
     assert page.q[ring.W_DONE] == page.q[ring.W_TAKEN] == request.q[ring.Q_HEAD] == first
-    for index in range(first, first + 10):
-        word = ring.counted(index, index - first + 1)
-        assert ring.count_of(word) == index - first + 1
-        assert ring.counts(word, index) and not ring.counts(word, index + 1)
-    assert not ring.counts(0, 0), "nothing was counted yet"
     for r in (page, request):
         r.close()
         os.close(r.fd)

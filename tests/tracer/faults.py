@@ -27,6 +27,7 @@ from syd_pool.shm.ring import (
     CHDIR,
     EXEC,
     EXEC_DONE,
+    W_ANSWERED,
 )
 from syd_pool.tracer import deaths, dispatch, run
 from syd_pool.worker import caller as caller_module
@@ -218,11 +219,36 @@ def plan() -> None:
     around(Caller, "_complete", here("complete-before"), here("complete-after"))
     around(Caller, "_send", here("send-before"), here("send-after"))
     around(worker_main, "ioctl", here("send-before"), here("send-after"))
-    around(Caller, "count_answer", here("count-before"), here("count-after"))
+    born = Caller.__init__
+
+    def watched(self: Caller, *args: Any) -> None:
+        born(self, *args)
+        self.words = _Counting(self.words)  # type: ignore[assignment]
+
+    Caller.__init__ = watched  # type: ignore[method-assign]
     for name in ("close_kept", "give_back"):
         around(Caller, name, here("closing"))
     for kind, function in list(worker_main._STOPS.items()):
         worker_main._STOPS[kind] = _stop(function, here(f"stop{kind}-before"), here(f"stop{kind}-after"))
+
+
+class _Counting:
+    """The words of a worker's page, with something to happen around the count of an answer."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.inner = words
+        self.before, self.after = here("count-before"), here("count-after")
+
+    def __getitem__(self, at: int) -> int:
+        return self.inner[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        if at != W_ANSWERED:
+            self.inner[at] = value
+            return
+        self.before()
+        self.inner[at] = value
+        self.after()
 
 
 def _really(inner: Callable[..., int], after: Callable[[], None]) -> Callable[..., int]:
