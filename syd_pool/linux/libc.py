@@ -81,10 +81,10 @@ raw_syscall = CFUNCTYPE(c_long, c_long, c_long, c_long, c_long, c_long, c_long, 
     ("syscall", _libc)
 )
 # _quick: a third of the price (a getpid: 0.25 us against 0.66), because nothing is declared, the interpreter is not
-# let go and errno is read where it is.  So: only for the thread a process began with; bytes, descriptors and other words of at most
-# 32 bits as they are (ctypes cuts longer ones off); addresses of our buffers through _pointer; AT_FDCWD as _CWD,
-# since a negative number is dear; the sixth argument never an int: it goes by the stack, where ctypes would write
-# four bytes of eight.
+# let go and errno is read where it is.  So: only for the thread a process began with; bytes, descriptors and other
+# words of at most 32 bits as they are (ctypes cuts longer ones off); addresses of our buffers through _pointer;
+# AT_FDCWD as _CWD, since a negative number is dear; the sixth argument never an int: it goes by the stack, where
+# ctypes would write four bytes of eight.
 _quick = ctypes.PyDLL(None).syscall
 _quick.restype = c_long
 _errno_location = ctypes.PyDLL(None)["__errno_location"]
