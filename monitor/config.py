@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mmap import mmap
+
 LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
 WARN = 4
 NPROC_MAX = 256  # what is meant by `unbounded` where nobody said more
@@ -17,6 +21,7 @@ class Config:
         boot_ms                 ... and one that did not become ready
         log_fd, log_level       where lines go (-1: nowhere), the last level that is written (0..7)
         pretty                  None: pretty on a terminal; True, False: always, never
+        ring                    keeps lines for syslog(2) (shm/logring.py); None: nobody reads them there
         sandbox, name, syd      keys `id`, `sid` and `syd` of every line; empty or 0: left out
     """
 
@@ -29,6 +34,7 @@ class Config:
         "nproc",
         "nproc_max",
         "pretty",
+        "ring",
         "sandbox",
         "stall_ms",
         "syd",
@@ -43,6 +49,7 @@ class Config:
         self.log_fd = 2
         self.log_level = WARN
         self.pretty: bool | None = None
+        self.ring: mmap | None = None
         self.sandbox = ""
         self.name = ""
         self.syd = 0

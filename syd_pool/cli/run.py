@@ -68,7 +68,7 @@ class Builder:
     def _from_environment(self) -> None:
         """What the SYD_ variables say; options come later and override it."""
         env, config = self.env, self.config
-        environment.refuse_unbuilt(env)
+        config.log_buffer = environment.log_buffer(env)
         config.log_fd = environment.log_fd(env)
         config.log_level = environment.log_level(env)
         config.log_pretty = environment.log_pretty(env, config.log_fd)

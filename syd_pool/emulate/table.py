@@ -18,7 +18,7 @@ table does not name is refused there too.  To add a call is to add a function an
 from __future__ import annotations
 
 from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM, XATTR
-from syd_pool.policy.lock import is_open
+from syd_pool.policy.lock import EXEC, OFF, is_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,6 +229,13 @@ def logs_names(rules: Ruleset) -> bool:
     return isinstance(verbose, int) and verbose >= 2
 
 
+def keeps_log(rules: Ruleset) -> bool:
+    """Does anybody of this run read our log by syslog(2)?  (syd(2), trace/allow_safe_syslog)"""
+    if rules.option("trace/allow_unsafe_syslog"):
+        return False  # the host's
+    return bool(rules.option("trace/allow_safe_syslog")) or rules.lock in (OFF, EXEC)
+
+
 def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
     """The rows that the rules of a run put in force.
 
@@ -264,5 +271,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")
+    if keeps_log(rules):
+        yield ("syslog", NOTIFY, (), "syslog:syslog", "our own log, for who may see it; never the host's")
     if logs_names(rules):
         yield ("prctl", NOTIFY, (), "identity:prctl", "PR_SET_NAME is logged (log/verbose:2), then as above")

@@ -61,7 +61,7 @@ OPTIONS: dict[str, Row] = {
     "trace/allow_safe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_safe_setgid": (BOOL, False, PARTLY, START, _SETID),
     "trace/allow_safe_setuid": (BOOL, False, PARTLY, START, _SETID),
-    "trace/allow_safe_syslog": (BOOL, False, NO, START, "syslog(2) is not emulated"),
+    "trace/allow_safe_syslog": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_any_addr": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_cap_fixup": (BOOL, False, YES, START, ""),

@@ -80,7 +80,7 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
     except (Gone, OSError):
         path = b""
     state = run.config.rules.lock
-    eldest = tgid == run.eldest and not run.eldest_ended and _is_thread_of(tid, tgid)
+    eldest = is_eldest(run, tid, tgid)
     if not notify.valid(listener, notification):
         run.gone += 1
         return
@@ -111,6 +111,11 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
         return listener in run.listeners and notify.valid(listener, notification)
 
     carry_out(run, path[len(MAGIC) + 1 :].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer, waits))
+
+
+def is_eldest(run: Run, tid: int, tgid: int) -> bool:
+    """Is it the command itself, that one process?"""
+    return tgid == run.eldest and not run.eldest_ended and _is_thread_of(tid, tgid)
 
 
 def _is_thread_of(tid: int, tgid: int) -> bool:

@@ -62,7 +62,8 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_BIND, _CHROOT, _CONNECT, _PTRACE = NR["bind"], NR["chroot"], NR["connect"], NR["ptrace"]
+_BIND, _CHROOT, _CONNECT = NR["bind"], NR["chroot"], NR["connect"]
+_PTRACE, _SYSLOG = NR["ptrace"], NR["syslog"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -399,6 +400,13 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
 def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The caller speaks to its sandbox.  Who it is and what it says is in our own slot and its memory (I9)."""
     _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr == _SYSLOG and run.log_ring is not None:
+        from syd_pool.tracer import syslog
+
+        _settle(worker, index)
+        eldest = commands.is_eldest(run, tid, tgid)
+        syslog.serve(run, listener_of(run, run_id), notification, tid, eldest, args_of(worker, index))
+        return
     if nr not in commands.CALLS:
         raise Lie(f"takes system call {nr} for a command")
     _settle(worker, index)

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import gc
 import os
-from errno import EACCES, EBUSY, ECHILD, EFAULT
+from errno import EACCES, EBUSY, ECHILD, EFAULT, ENOMEM
 from time import monotonic
 
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, privileges, spawn, worker_filter
-from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, makes_sockets
+from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, keeps_log, makes_sockets
 from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
@@ -61,6 +61,7 @@ from syd_pool.worker.main import handlers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from mmap import mmap
 
     from syd_pool.cli.config import RunConfig
     from syd_pool.policy import Ruleset
@@ -253,6 +254,8 @@ def _create(config: RunConfig) -> Run:
     this.log_out, this.log_in = datagram_pair()
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
+    if keeps_log(rules):
+        this.log_ring = this.monitor_config.ring = _log_ring(config)
     rows = list(in_force(rules, _may_change_identity(config), config.signal_scope))
     this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or (row[1] == TRACE and not this.ptrace))
     if this.ptrace:
@@ -269,6 +272,16 @@ def _create(config: RunConfig) -> Run:
     this.poller, this.others = select.poll(), select.epoll()
     this.poller.register(this.others, POLLIN)
     return this
+
+
+def _log_ring(config: RunConfig) -> mmap:
+    """Memory for the log's last lines.  Raises SetupFailed."""
+    from syd_pool.shm import logring
+
+    try:
+        return logring.create(config.log_buffer or logring.SIZE)
+    except (OSError, ValueError, OverflowError):
+        raise spawn.SetupFailed(ENOMEM, "internal", f"no memory for a log of {config.log_buffer} bytes") from None
 
 
 def _may_change_identity(config: RunConfig) -> bool:

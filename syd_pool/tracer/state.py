@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as socket_type
     from collections.abc import Callable, Iterable
+    from mmap import mmap
     from select import epoll, poll
     from typing import NoReturn
 
@@ -226,6 +227,8 @@ class Run:
         self.ipc_serving = False
         self.asked: dict[int, Asker] = {}  # ... number of what it has been asked -> who is to be answered
         self.requests = 0  # how many there were
+        self.log_ring: mmap | None = None  # the log's last lines, where somebody may read them (tracer/syslog.py)
+        self.log_read = self.log_cleared = 0  # bytes of it that were taken by READ, that CLEAR has passed
         self.serving: set[int] = set()  # notifications that the tracer itself has to answer, now or later
         self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
