@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from mmap import mmap
 
 LEVELS = ("emerg", "alert", "crit", "error", "warn", "notice", "info", "debug")
 WARN = 4
@@ -21,6 +21,7 @@ class Config:
         boot_ms                 ... and one that did not become ready
         log_fd, log_level       where lines go (-1: nowhere), the last level that is written (0..7)
         pretty                  None: pretty on a terminal; True, False: always, never
+        ring                    keeps lines for syslog(2) (shm/logring.py); None: nobody reads them there
         sandbox, name, syd      keys `id`, `sid` and `syd` of every line; empty or 0: left out
     """
 
@@ -33,6 +34,7 @@ class Config:
         "nproc",
         "nproc_max",
         "pretty",
+        "ring",
         "sandbox",
         "stall_ms",
         "syd",
@@ -47,34 +49,7 @@ class Config:
         self.log_fd = 2
         self.log_level = WARN
         self.pretty: bool | None = None
+        self.ring: mmap | None = None
         self.sandbox = ""
         self.name = ""
         self.syd = 0
-
-
-def level(text: str) -> int:
-    """A log level by name or number (syd(2) log/level).  Raises ValueError."""
-    if text in LEVELS:
-        return LEVELS.index(text)
-    if len(text) == 1 and text in "01234567":
-        return int(text)
-    raise ValueError(f"log level: {text!r} is none of {', '.join(LEVELS)} or 0..7")
-
-
-def from_environment(environ: Mapping[str, str], nproc: int, nproc_max: int = NPROC_MAX) -> Config:
-    """Config with the log settings of SYD_LOG, SYD_LOG_FD, SYD_QUIET_TTY and SYD_FORCE_TTY.
-
-    Raises ValueError for what cannot be read, OSError(EBADF) for a log descriptor that is not open.
-    """
-    config = Config(nproc, nproc_max)
-    config.log_level = level(environ.get("SYD_LOG", "warn"))
-    config.log_fd = max(-1, int(environ.get("SYD_LOG_FD", "2")))
-    if config.log_fd >= 0 and "SYD_LOG_FD" in environ:
-        import os
-
-        os.fstat(config.log_fd)
-    if "SYD_FORCE_TTY" in environ:
-        config.pretty = True
-    if "SYD_QUIET_TTY" in environ:
-        config.pretty = False
-    return config

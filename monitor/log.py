@@ -28,6 +28,7 @@ from monitor.facts import caller_facts
 from monitor.limit import Limit
 from monitor.protocol import M_BAD, M_DROPPED, M_LINES
 from syd_pool.shm.logline import MOST, decode
+from syd_pool.shm.logring import append
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 # Keys in the order of a line (spec 1.14), then what only we have.
 ORDER = (
     "id", "sid", "syd", "ctx", "cap", "act", "sys", "path", "ctl", "dst", "addr", "unix", "args", "pid", "tgid",
-    "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count", "about",
+    "cmd", "cwd", "tty", "uid", "time", "req", "err", "msg", "tip", "nr", "worker", "rule", "count", "about", "name",
 )  # fmt: skip
 
 HOLD_MS = 1000  # a reader that is slow for less loses nothing
@@ -295,8 +296,7 @@ class Log:
             except OSError:
                 pass  # nothing was there, or the same as in _peek
 
-    def _encode(self, fields: dict[str, bytes | int]) -> bytes:
-        said = line(fields, self._config, time())  # first: an import takes longer than many a process lives
+    def _encode(self, said: dict[str, str | int]) -> bytes:
         if self._dump is None:
             pretty = self._config.pretty
             self._dump = serializer(self.sink.terminal if pretty is None else pretty)
@@ -308,18 +308,22 @@ class Log:
 
     def _emit(self, fields: dict[str, bytes | int]) -> bool:
         """Write one line if its level asks for it.  False: no room now."""
-        if severity(fields) > self._config.log_level:
+        level = severity(fields)
+        if level > self._config.log_level:
             return True
-        if self.sink.dead:
+        if self.sink.dead and self._config.ring is None:
             self._drop()
             return True
+        said = line(fields, self._config, time())  # first: an import takes longer than many a process lives
         try:
-            if not self.sink.write(self._encode(fields)):
+            if not self.sink.dead and not self.sink.write(self._encode(said)):
                 return False
         except OSError:
             self._drop()
-            return True
-        self.words[M_LINES] += 1
+        else:
+            self.words[M_LINES if not self.sink.dead else M_DROPPED] += 1
+        if self._config.ring is not None:
+            append(self._config.ring, level, serializer(False)(said))
         return True
 
     def _report(self) -> bool:
@@ -329,7 +333,7 @@ class Log:
         message = b"log lines lost: the reader of the log did not keep up"
         fields: dict[str, bytes | int] = {"ctx": b"log", "act": b"drop", "count": self._lost, "msg": message}
         try:
-            if not self.sink.write(self._encode(fields)):
+            if not self.sink.write(self._encode(line(fields, self._config, time()))):
                 return False
         except OSError:
             return True  # lines are lost for another reason than room: the next one may do

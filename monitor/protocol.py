@@ -52,7 +52,6 @@ REVIVE = 38  # index, generation: SIGCONT it; stopped in the descriptor phase, w
 REASON_NONE = 0
 REASON_STALL = 1  # no progress on the slot in hand
 REASON_BOOT = 2  # did not become ready in time
-REASON_PANIC = 3  # the action `panic`: the worker crashed because the policy said so
 
 # why a blocked call is interrupted
 WHY_SIGNAL = 1  # its caller has a signal that would be delivered

@@ -24,7 +24,7 @@ from runs import MODES, Failed
 ROW = "{:34}{:>12}"
 # what must be zero, and what must be below a bound (milliseconds; issue 3, section 6)
 ZERO = ("lost", "wrong", "other errors", "ledger lines", "processes left", "tracer descriptors leaked")
-ZERO_UNLESS_SEND = ("callers killed", "outcome unknown")
+ZERO_UNLESS_SEND = ("callers killed", "outcome unknown", "caller descriptors leaked")
 ZERO_FOR_MONITOR = ("EIO answers", "callers killed", "outcome unknown", "workers died", "caller descriptors leaked")
 BOUNDS = {"answer after death p99 ms": 20.0, "respawn p99 ms": 200.0}
 

@@ -43,7 +43,10 @@ ONLY_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "pwritev2": ((bits_set(5, 0x20),),),  # RWF_NOAPPEND
     "ptrace": ((int_is(0, 0),),),  # PTRACE_TRACEME
     "prctl": ((int_is(0, 24),), (int_is(0, 28),)),  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
+    "getsockopt": ((int_is(1, 1), int_is(2, 17)), (int_is(1, 1), int_is(2, 77))),  # SO_PEERCRED, SO_PEERPIDFD
 }
+
+_NAMES_ITSELF = (int_is(0, 15),)  # PR_SET_NAME
 
 # A row of the table that is not about these: they are as without the row.
 _ITSELF = ((int_is(0, 0),),)
@@ -53,7 +56,7 @@ EXCEPT_WHEN: dict[str, tuple[tuple[Condition, ...], ...]] = {
     **dict.fromkeys(("prlimit64", "migrate_pages", "move_pages"), _ITSELF),
     "setpriority": ((int_is(0, 0), int_is(1, 0)),),  # PRIO_PROCESS, itself
     "ioprio_set": ((int_is(0, 1), int_is(1, 0)),),  # IOPRIO_WHO_PROCESS, itself
-    "perf_event_open": ((int_is(1, 0),),),
+    "perf_event_open": ((int_is(1, 0), bits_clear(4, 4)),),  # PERF_FLAG_PID_CGROUP: the number is a descriptor
 }
 
 
@@ -117,7 +120,7 @@ def command_filters(rules: Ruleset, ptrace: bool = True, identity: bool = True, 
         if answer is None or (answer == UNKNOWN and name in outright):
             main.append((NR[name], action, ()))
         elif name in ONLY_WHEN:
-            main += [(NR[name], answer, conditions) for conditions in _only_when(rules, name)]
+            main += [(NR[name], answer, conditions) for conditions in _only_when(name, rules, identity)]
             main.append((NR[name], action, ()))
         elif name in EXCEPT_WHEN:
             main += [(NR[name], action, conditions) for conditions in EXCEPT_WHEN[name]]
@@ -148,8 +151,13 @@ def _requests(rules: Ruleset) -> tuple[dict[int, int], bool]:
     return found, by_default == NOTIFY
 
 
-def _only_when(rules: Ruleset, name: str) -> tuple[tuple[Condition, ...], ...]:
-    """ONLY_WHEN of one call, without what the rules of this run can never be about."""
+def _only_when(name: str, rules: Ruleset, identity: bool) -> tuple[tuple[Condition, ...], ...]:
+    """ONLY_WHEN of one call, without what the rules of this run can never be about.
+
+    Of prctl(2): what log/verbose:2 shows, and what changes an identity where there is one to change.
+    """
+    if name == "prctl" and table.logs_names(rules):
+        return (_NAMES_ITSELF, *(ONLY_WHEN[name] if identity else ()))
     if name != "mmap" or is_open(rules.lock):
         return ONLY_WHEN[name]
     executable = (_EXECUTABLE,) if "exec" in rules.enabled else ()

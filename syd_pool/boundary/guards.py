@@ -91,7 +91,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard("prctl", EINVAL, "a nested filter, or strict mode (E6)", "", ((int_is(0, _PR_SET_SECCOMP),),)),
     # 0 for what a debugger would ask for, as syd: a program cannot tell by it that it is traced (E8);
     # PTRACE_TRACEME, of which the second must fail, is a row of the table
-    Guard("ptrace", 0, "our own tracing would end; a no-op that succeeds", action=SUCCEED),
+    Guard("ptrace", 0, "our own tracing would end; a no-op that succeeds", "ptrace", action=SUCCEED),
     Guard("clone3", ENOSYS, "flags behind a pointer: libc falls back to clone (E4)"),
     Guard("clone", EPERM, "a child outside our tracing (E4)", "", _any_bit(0, (_CLONE_UNTRACED, _CLONE_PTRACE))),
     Guard("clone", EPERM, "another root, user or net than the workers' (E15)", "", _any_bit(0, _NEW)),
@@ -245,7 +245,7 @@ NATIVE: dict[str, str] = {
         "setresuid setresgid setfsuid setfsgid setgroups capget capset"
     ),
     "facts": "uname sysinfo getrlimit getrusage getcwd getrandom",
-    "sockets": ("listen shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt setsockopt"),
+    "sockets": ("listen shutdown recvfrom recvmsg recvmmsg getsockname getpeername setsockopt"),
     "System V and POSIX queues": (
         "shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open "
         "mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
@@ -258,17 +258,22 @@ def native_names() -> list[str]:
     return [name for names in NATIVE.values() for name in names.split()]
 
 
+# The command could trace our own processes, were it not in a Landlock domain of its own.
+_NEEDS_SCOPE = _OPTION + "ptrace"
+
+
 def rules_of(option: Callable[[str], object], scoped: bool = True) -> tuple[list[Rule], dict[str, int]]:
     """The guards in force: conditional refusals as rules, unconditional ones as name -> action.
 
     option: the value of `trace/...`, as Ruleset.option.
-    scoped: Landlock keeps signals inside the sandbox; else the guards of UNSCOPED are in force too.
+    scoped: Landlock keeps signals inside the sandbox, and ptrace(2) with them; else the guards of UNSCOPED are in
+            force too, and what only a Landlock domain makes harmless is not lifted.
     """
     conditional: list[Rule] = []
     outright: dict[str, int] = {}
     for guard in GUARDS if scoped else (*GUARDS, *UNSCOPED):
         action: int | None = guard.action
-        if guard.lifted_by and option(guard.lifted_by):
+        if guard.lifted_by and option(guard.lifted_by) and (scoped or guard.lifted_by != _NEEDS_SCOPE):
             action = guard.lifted
         if action is None:
             continue

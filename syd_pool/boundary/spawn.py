@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import addressof, create_string_buffer
 from errno import EACCES, ENODEV, ENOENT, ENOSYS, ENOTDIR, EPERM, EPIPE, ESTALE, ETIMEDOUT
 from struct import Struct
 
@@ -27,8 +26,7 @@ from syd_pool.boundary import keeper, privileges
 from syd_pool.boundary.command_filter import UNKNOWN, command_filters
 from syd_pool.boundary.filter import ALLOW, NOTIFY, cached, load
 from syd_pool.boundary.request_filter import in_front
-from syd_pool.linux import libc
-from syd_pool.linux.landlock import LANDLOCK_SCOPE_SIGNAL
+from syd_pool.linux import landlock, libc
 from syd_pool.linux.notify import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIG_DFL, SIG_IGN, SIG_SETMASK, getsignal, pthread_sigmask, signal
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     from syd_pool.cli.config import RunConfig
 
     Limit = tuple[int, int, int]
-
-_RULESET_ATTR = Struct("<QQQ")  # handled_access_fs, handled_access_net, scoped
 
 # execvp(3): with these the next directory of PATH is tried
 _TRY_NEXT = (ENOENT, ENOTDIR, EACCES, ESTALE, ENODEV, ETIMEDOUT)
@@ -122,7 +118,7 @@ class Prepared:
     ignored: frozenset[int]
     signals: list[int]
     mask: frozenset[int]
-    ruleset: ctypes.Array[ctypes.c_char] | None
+    ruleset: int  # of Landlock scopes, -1: none
     privileges: privileges.Privileges
     listener_flags: int
     name: bytes
@@ -178,16 +174,30 @@ def prepare(
     made.environment = (ctypes.c_char_p * (len(variables) + 1))(*variables)
     made.limits = list(limits)
     made.privileges = privileges.of_command(config.rules)
-    made.ruleset = None
-    if config.signal_scope:
-        made.ruleset = create_string_buffer(_RULESET_ATTR.pack(0, 0, LANDLOCK_SCOPE_SIGNAL), 24)
+    made.ruleset = _scopes("lock" in config.rules.enabled) if config.signal_scope else -1
     made.ignored = keeper.IGNORED
     made.signals = _changed_signals()
     made.mask = keeper.MASK
     made.parent_end, made.child_end = _socketpair()
-    made.keep = sorted({0, 1, 2, made.child_end, *keep})
+    made.keep = sorted({0, 1, 2, made.child_end, *keep, *([made.ruleset] if made.ruleset >= 0 else [])})
     made.failed = None
     return made
+
+
+def _scopes(lock: bool) -> int:
+    """A ruleset of scopes: no signal leaves the sandbox (attacks.md F8); nor, with sandbox/lock, does a native
+    connection to an abstract socket.  Those that the rules allow are made by workers, which have no scope.
+
+    A domain below one that confines files refuses LANDLOCK_ACCESS_FS_REFER unless it allows it too (landlock(7)).
+    """
+    if not lock:
+        return landlock.create(0, 0, landlock.LANDLOCK_SCOPE_SIGNAL)
+    refer = landlock.LANDLOCK_ACCESS_FS_REFER
+    ruleset = landlock.create(refer, 0, landlock.LANDLOCK_SCOPE_SIGNAL | landlock.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+    root = os.open("/", libc.O_PATH | os.O_CLOEXEC)
+    landlock.add_path(ruleset, refer, root)
+    os.close(root)
+    return ruleset
 
 
 def _changed_signals() -> list[int]:
@@ -218,7 +228,7 @@ def child(prepared: Prepared) -> NoReturn:
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
         privileges.drop(prepared.privileges)
         step = STEPS.index("landlock")
-        _scope_signals(prepared)
+        _scope(prepared)
         step = STEPS.index("listener")
         listener = load(prepared.main, prepared.listener_flags)
         step = STEPS.index("filter")
@@ -246,16 +256,14 @@ def _wait(prepared: Prepared) -> None:
         raise OSError(EPIPE, "tracer")
 
 
-def _scope_signals(prepared: Prepared) -> None:
-    """A Landlock domain of its own: no signal leaves the sandbox (attacks.md F8).
+def _scope(prepared: Prepared) -> None:
+    """A Landlock domain of its own, of _scopes().
 
-    Where there is none, the handlers of emulate/signal.py see to that.
+    Where there is none, the handlers of emulate/signal.py keep signals inside.
     """
-    if prepared.ruleset is None:
-        return
-    ruleset = libc.syscall("landlock_create_ruleset", addressof(prepared.ruleset), 24, 0)
-    libc.syscall("landlock_restrict_self", ruleset, 0)
-    os.close(ruleset)
+    if prepared.ruleset >= 0:
+        landlock.restrict(prepared.ruleset)
+        os.close(prepared.ruleset)
 
 
 def _restore_signals(prepared: Prepared) -> None:
@@ -286,6 +294,8 @@ def adopt(prepared: Prepared) -> None:
     """The child is ours (seized, if it is to be): let it go on.  Raises SetupFailed."""
     os.close(prepared.child_end)
     prepared.child_end = -1
+    if prepared.ruleset >= 0:
+        os.close(prepared.ruleset)
     _say(prepared)
 
 

@@ -254,7 +254,10 @@ def try_landlock() -> str:
 
     with child(body) as (pid, _):
         finish(pid)
-    return f"ABI {abi}"
+    from syd_pool.boundary.domain import Plan
+
+    missing = Plan(abi).missing
+    return f"ABI {abi}" + (f"; cannot confine {', '.join(missing)}" if missing else "")
 
 
 def try_pidfd() -> str:

@@ -28,6 +28,7 @@ class RunConfig:
     export      "bpf" or "pfc": print the filters instead of running; "" otherwise (-E, SYD_DUMP_SCMP)
     log_fd      descriptor for log lines, -1: no log; close-on-exec if it is above 2 (SYD_LOG_FD)
     log_level   index into LOG_LEVELS: lines above it are not written (SYD_LOG, else 4, warn)
+    log_buffer  bytes of the log that syslog(2) shows, 0: 256 KiB (SYD_LOG_BUF_LEN)
     log_pretty  spread log lines for human readers: a terminal (SYD_FORCE_TTY, SYD_QUIET_TTY)
     run_id      128 hexadecimal digits that name the run in every log line (SYD_ID, else random)
     signal_scope  Landlock keeps signals inside the sandbox (not with SYD_POOL_TEST_NO_SIGNAL_SCOPE=1)
@@ -40,6 +41,7 @@ class RunConfig:
         "env",
         "export",
         "fd_answers",
+        "log_buffer",
         "log_fd",
         "log_level",
         "log_pretty",
@@ -66,6 +68,7 @@ class RunConfig:
         self.export = ""
         self.log_fd = 2
         self.log_level = WARN
+        self.log_buffer = 0
         self.log_pretty = False
         self.run_id = ""
         self.signal_scope = True

@@ -7,7 +7,7 @@ becomes that command, so the policy accepts or refuses it by name.
 from __future__ import annotations
 
 import os
-from errno import EBADF, EBADFD, EINVAL, EOPNOTSUPP, EPERM
+from errno import EBADF, EBADFD, EINVAL, EPERM
 
 from syd_pool.cli.config import LOG_LEVELS, WARN
 from syd_pool.cli.options import Refused
@@ -40,8 +40,7 @@ VALUES = {
     "SYD_PROXY_UNIX": "proxy/ext/unix:",
 }
 RLIMIT = "SYD_RLIMIT_"
-# What nothing here can honour.  Unknown SYD_ variables are left alone: users keep their own there.
-UNBUILT = {"SYD_LOG_BUF_LEN": "syslog(2) is not emulated"}
+MOST_LOG = 1 << 30  # bytes of log in memory
 
 
 def commands(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -57,11 +56,20 @@ def commands(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield name, f"rlimit/{name[len(RLIMIT) :].lower()}:{env[name]}"
 
 
-def refuse_unbuilt(env: Mapping[str, str]) -> None:
-    """Raise Refused for a variable that asks for something that is not built."""
-    for name, why in UNBUILT.items():
-        if env.get(name):
-            raise Refused(EOPNOTSUPP, f"{name} is set, but {why}: unset it")
+def log_buffer(env: Mapping[str, str]) -> int:
+    """SYD_LOG_BUF_LEN in bytes, 0 where it is not set.  Raises Refused."""
+    text = env.get("SYD_LOG_BUF_LEN")
+    if not text:
+        return 0
+    from syd_pool.policy.values import size
+
+    try:
+        found = size(text)
+    except ValueError as error:
+        raise Refused(EINVAL, f"SYD_LOG_BUF_LEN {error}") from None
+    if not 4096 <= found <= MOST_LOG:
+        raise Refused(EINVAL, f"SYD_LOG_BUF_LEN must be from 4K to 1G, not {text!r}")
+    return found
 
 
 def number(text: str, least: int, source: str) -> int:

@@ -85,27 +85,9 @@ OPTIONS = (
         "send two-step strict",
     ),
     Option("", "status-fd", "FD", "write JSON lines about the run (started, ready, exec, exit, summary) to FD"),
-    Option(
-        "",
-        "api",
-        "",
-        "print the run-time interface as JSON",
-        unbuilt="nothing of the kind is written; see docs/usage.md, Changing the rules",
-    ),
-    Option(
-        "",
-        "el",
-        "",
-        "print the Emacs Lisp library",
-        unbuilt="nothing of the kind is written; see docs/usage.md, Changing the rules",
-    ),
-    Option(
-        "",
-        "sh",
-        "",
-        "print the shell library",
-        unbuilt="nothing of the kind is written; see docs/usage.md, Changing the rules",
-    ),
+    Option("", "api", "", "print what a running sandbox can be told, as JSON, and exit"),
+    Option("", "el", "", "print the Emacs Lisp library to speak to the sandbox and exit"),
+    Option("", "sh", "", "print the shell function esyd, which speaks to the sandbox, and exit"),
 )
 
 SHORT = {option.short: option for option in OPTIONS if option.short}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from errno import EINVAL
 
+from syd_pool import policy
+from syd_pool.cli import expansion
 from syd_pool.policy import Ruleset, files
 from syd_pool.policy.errors import BadRule
 
@@ -59,6 +61,7 @@ def _show(words: list[str]) -> int:
 
 
 def _check(words: list[str]) -> int:
+    policy.shell = expansion.run
     rules = Ruleset()
     for word in words:
         if "/" in word or word.endswith(files.SUFFIX):

@@ -12,6 +12,7 @@ import os
 import sys
 from errno import EINVAL, ENOMEM
 
+from syd_pool import policy
 from syd_pool.cli import environment, host
 from syd_pool.cli.config import FD_ANSWERS, RunConfig
 from syd_pool.cli.environment import number
@@ -46,11 +47,19 @@ SHELL = "/bin/sh"  # of -c
 LOGIN_SHELL = ["/usr/bin/bash", "--login", "--noprofile", "--norc", "--restricted"]  # syd(1), SYD_SHELL
 
 
+def _shell(script: bytes, env: dict[bytes, bytes], seconds: float) -> tuple[int, bytes]:
+    """Who runs the commands of config/expand, imported where there is one."""
+    from syd_pool.cli import expansion
+
+    return expansion.run(script, env, seconds)
+
+
 class Builder:
     """Takes the options one by one; `finish` gives the RunConfig."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
+        policy.shell = _shell
         self.rules = Ruleset()
         self.config = RunConfig(self.rules, [])
         self.string: str | None = None
@@ -59,7 +68,7 @@ class Builder:
     def _from_environment(self) -> None:
         """What the SYD_ variables say; options come later and override it."""
         env, config = self.env, self.config
-        environment.refuse_unbuilt(env)
+        config.log_buffer = environment.log_buffer(env)
         config.log_fd = environment.log_fd(env)
         config.log_level = environment.log_level(env)
         config.log_pretty = environment.log_pretty(env, config.log_fd)
@@ -184,7 +193,7 @@ ACTIONS: dict[str, Callable[[Builder, str], None]] = {
     "status-fd": Builder.status_fd,
 }
 # these end the command line where they stand
-ENDING = ("help", "version", "check")
+ENDING = ("help", "version", "check", "api", "el", "sh")
 
 
 def configure(words: list[str], env: Mapping[str, str], shell: bool = False) -> RunConfig | str:
@@ -205,7 +214,8 @@ def usage(program: str) -> str:
     lines = [f"  {f'{o.shown} {o.arg}':24} {o.about}" for o in OPTIONS if not o.unbuilt]
     unbuilt = ", ".join(o.shown for o in OPTIONS if o.unbuilt)
     table = "\n".join(lines)
-    return f"{HELP_HEAD}\n{table}\n\nNot built yet, refused by name: {unbuilt}\n{HELP_TAIL}".format(usage=command)
+    missing = f"\n\nNot built yet, refused by name: {unbuilt}" if unbuilt else ""
+    return f"{HELP_HEAD}\n{table}{missing}\n{HELP_TAIL}".format(usage=command)
 
 
 def markdown() -> str:
@@ -243,7 +253,7 @@ def one_line(text: str) -> str:
 
 
 def end(option: str, program: str) -> int:
-    """Carry out --help, --version or --check."""
+    """Carry out an option of ENDING."""
     if option == "help":
         sys.stdout.write(usage(program))
         return 0
@@ -251,9 +261,24 @@ def end(option: str, program: str) -> int:
         from syd_pool.cli.main import print_version
 
         return print_version()
+    if option in ("api", "el", "sh"):
+        return print_library(option)
     from syd_pool.cli import check
 
     return check.main([])
+
+
+def print_library(option: str) -> int:
+    """--api, --el, --sh: for those who speak to a running sandbox."""
+    from syd_pool.policy import interface
+
+    if option == "api":
+        import json
+
+        sys.stdout.write(json.dumps(interface.specification(), indent=2) + "\n")
+    else:
+        sys.stdout.write(interface.helper(f"syd.{option}").decode())
+    return 0
 
 
 def main(words: list[str], program: str = "syd-pool") -> int:

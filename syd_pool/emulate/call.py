@@ -18,9 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # Call.int hides the type of that name
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any, Protocol, TypeVar
 
     from syd_pool.policy import Ruleset
+    from syd_pool.shm.ring import Ring
+
+    Found_ = TypeVar("Found_")
 
     class Ours(Protocol):
         """Our processes (shm/control.py OwnPids)."""
@@ -73,6 +76,7 @@ class Call:
         "magic",
         "nr",
         "own_pids",
+        "peers",
         "rules",
         "run_id",
         "tgid",
@@ -91,6 +95,7 @@ class Call:
     run_id: str  # 128 hexadecimal digits that name the run
     magic: bool  # the run began with rules that may change or be seen: /dev/syd is there
     own_pids: Ours  # our processes, which do not exist for the caller
+    peers: tuple[Ring, builtins.int]  # who connected (shm/peers.py), and a socket to ask the kernel by (unix_diag.py)
     find: Callable[[Call, builtins.int, bytes, builtins.int], Found]  # worker/lookup.py
     entry: Callable[[Call, builtins.int, bytes, builtins.int], Found]
 
@@ -171,6 +176,21 @@ class Call:
         """Hand a bind(2) that has succeeded to the tracer, which allows connecting to it and answers 0.  Raises Gone.
 
         path: where the socket is, b"" for an address that the socket itself tells
+        """
+        raise NotImplementedError
+
+    def note_connected(self, cookie: builtins.int, identity: builtins.int, inode: builtins.int) -> None:
+        """Tell the tracer that a worker has connected this socket for the caller (emulate/peer.py)."""
+        raise NotImplementedError
+
+    def await_note(self, find: Callable[[], Found_ | None]) -> Found_ | None:
+        """What `find` finds once the tracer has heard of it: tried for AWAIT seconds at most."""
+        raise NotImplementedError
+
+    def place(self, fd: builtins.int, flags: builtins.int) -> builtins.int:
+        """The number of `fd` as a new descriptor of the caller, which is told of it otherwise than by the result.
+
+        Raises OSError (EMFILE); Gone.
         """
         raise NotImplementedError
 

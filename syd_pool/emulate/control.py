@@ -4,7 +4,7 @@ SCM_RIGHTS       each descriptor is judged by what it is (syd(7), Restricting Fi
                  passed as our duplicate; the caller cannot put another under its number meanwhile
 SCM_CREDENTIALS  passed as it is: the kernel checks it against us, who have the caller's ids and
                  capabilities but not its pid.  So without CAP_SYS_ADMIN, which is put on for a message that
-                 names the caller and nobody else, it is EPERM even for the own pid
+                 names the caller and nobody else, it is EPERM even for the own pid (an ordinary user's sandbox)
 IP, IPV6         source routes, routing headers and packet information are taken out unless an option lifts it
 others           passed as they are
 """
@@ -78,7 +78,7 @@ def has_credentials(messages: list[Message]) -> bool:
 def names_caller(call: Call, messages: list[Message]) -> bool:
     """Do the credentials among `messages` name the caller's process, and no other?"""
     pids = [_UCRED.unpack(m[2])[0] for m in messages if m[:2] == (SOL_SOCKET, SCM_CREDENTIALS) and len(m[2]) == 12]
-    return pids == [call.tgid]
+    return bool(pids) and set(pids) == {call.tgid}
 
 
 def credentials(call: Call) -> Message:

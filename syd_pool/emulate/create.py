@@ -56,7 +56,8 @@ def may_create_at_once(call: Call, path: bytes, flags: int) -> bool:
 def create_at_once(call: Call, path: bytes, flags: int, mode: int) -> int | None:
     """Make what may_create_at_once() allows.
 
-    Any -errno means that nothing was made; which one the caller should see is for create() to find out.
+    Any -errno means that nothing was made, but EINVAL with O_DIRECT; which one the caller should see is for create()
+    to find out.
     """
     return _make(call, AT_FDCWD, path, _new(flags), mode)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from syd_pool.policy import Ruleset
 
 SIGSYS = 31
+_PR_SET_NAME, _NAME = 15, 15  # and the bytes of a name that count
 _UNCHANGED = 0xFFFFFFFF
 _LAST_OF_SYSTEM = {"setuid": 11, "setgid": 14}
 _MOST_GROUPS = 65536  # NGROUPS_MAX
@@ -31,6 +32,7 @@ _IDS = {
     "setuid": ("setuid", 1), "setreuid": ("setuid", 2), "setresuid": ("setuid", 3), "setfsuid": ("setuid", 1),
     "setgid": ("setgid", 1), "setregid": ("setgid", 2), "setresgid": ("setgid", 3), "setfsgid": ("setgid", 1),
 }  # fmt: skip
+_FIELDS = {"setuid": b"Uid:", "setgid": b"Gid:"}
 _KEEPS = {"setuid": "trace/allow_safe_setuid", "setgid": "trace/allow_safe_setgid"}
 
 
@@ -51,6 +53,21 @@ def changed(call: Call) -> int | None:
     return None
 
 
+def prctl(call: Call) -> int | None:
+    """prctl(2) under log/verbose:2: PR_SET_NAME is logged, whatever it is worth, and performed; else changed()."""
+    if call.args[0] & 0xFFFFFFFF != _PR_SET_NAME:
+        return changed(call)
+    try:
+        name = call.string(call.args[1])[:_NAME]
+    except OSError:  # no such memory: for the kernel to say
+        call.resume()
+        return None
+    call.log([("level", b"info"), ("ctx", b"name"), ("sys", b"prctl"), ("name", name), ("pid", call.tid),
+              ("tgid", call.tgid)])  # fmt: skip
+    call.resume()
+    return None
+
+
 def _permitted(call: Call, name: str) -> bool:
     rules = call.rules
     if name == "setgroups":
@@ -65,9 +82,21 @@ def _permitted(call: Call, name: str) -> bool:
     kind, count = _IDS[name]
     if not rules.option(_KEEPS[kind]):
         return True  # it has no capability for it: the kernel lets through what needs none
-    own = _ids(call, b"Uid:" if kind == "setuid" else b"Gid:")
+    own = _ids(call, _FIELDS[kind])
     target = rules.transits[kind].get(own[1])
     return all(value in own or value in (target, _UNCHANGED) for value in (a & _UNCHANGED for a in call.args[:count]))
+
+
+def foreign_ids(rules: Ruleset, tid: int, name: str, args: tuple[int, ...]) -> tuple[str, set[int]]:
+    """(list of rules, ids that thread `tid` would take on and does not have), where it takes a rule to have them.
+
+    Raises OSError when the thread is gone.
+    """
+    kind, count = _IDS.get(name, ("", 0))
+    if not kind or rules.option("trace/allow_unsafe_caps") or not rules.option(_KEEPS[kind]):
+        return kind, set()
+    own = [int(word) for word in proc.field(proc.status(tid), _FIELDS[kind]).split()]
+    return kind, {a & _UNCHANGED for a in args[:count]} - {*own, _UNCHANGED}
 
 
 def _system_account(call: Call, name: str) -> bool:

@@ -107,8 +107,15 @@ def _reasons(call: Call, category: str, path: bytes) -> list[tuple[str, bytes | 
 
 
 def _arguments(call: Call) -> list[tuple[str, bytes | int]]:
-    """The registers of the call, from log/verbose:1 on."""
-    return [("args", b",".join(b"%#x" % a for a in call.args))] if call.rules.option("log/verbose") else []
+    """From log/verbose:1 on the registers of the call, from 3 on what else the kernel said of it."""
+    verbose = call.rules.option("log/verbose")
+    if not isinstance(verbose, int) or not verbose:
+        return []
+    found: list[tuple[str, bytes | int]] = [("args", b",".join(b"%#x" % a for a in call.args))]
+    if verbose > 2:
+        facts = (call.id, call.nr, call.exec_gen, call.cred_gen)
+        found.append(("req", b"id=%#x nr=%d arch=x86_64 execs=%d identity=%d" % facts))
+    return found
 
 
 def report(call: Call, category: str, path: bytes, action: int, why: str = "") -> None:

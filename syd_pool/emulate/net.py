@@ -11,15 +11,15 @@ sends), as in syd; with EACCES where descriptors may not be sent.
 Sockets of other families than Unix, IP and netlink have no rules; their addresses are EAFNOSUPPORT unless
 trace/allow_unsupp_socket is set.  Netlink is not judged (allow/net/link is not built).
 
-Known difference: the peer of a connection that we make sees a worker's pid in SO_PEERCRED and SO_PEERPIDFD.
+Who accepts a connection that we make is told its caller by SO_PEERCRED and SO_PEERPIDFD (peer.py).
 """
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM
+from _socket import AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
 from errno import EADDRNOTAVAIL, ECONNREFUSED, EINVAL, EOPNOTSUPP
 
-from syd_pool.emulate import netaddr
+from syd_pool.emulate import netaddr, peer
 from syd_pool.emulate.bind import bind_path
 from syd_pool.emulate.netaddr import BIND, CONNECT, UNNAMED, aim
 from syd_pool.emulate.send import sendmmsg, sendmsg, sendto
@@ -63,8 +63,18 @@ def connect(call: Call) -> int:
     if call.rules.blocked is not None:
         judge_block(call, text, ECONNREFUSED)
     judge(call, "net/connect", text, ECONNREFUSED)
+    shown = domain == AF_UNIX and raw_socket_option(own, SO_TYPE) != SOCK_DGRAM
+    who = peer.identity_of_caller(call) if shown else 0
     call.valid()
     call.begin_effect()
+    result = _connect(call, own, raw)
+    if shown and not result:
+        peer.note(call, own, who)
+    return result
+
+
+def _connect(call: Call, own: int, raw: bytes) -> int:
+    """connect(2), announced where it may block."""
     # A call that a signal interrupts is made again by the caller: the kernel then waits for the same connection.
     if may_wait(own, 0) and raw_socket_option(own, SO_TYPE) in (SOCK_STREAM, SOCK_SEQPACKET):
         return call.blocking(raw_connect, own, raw)

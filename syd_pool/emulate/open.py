@@ -38,6 +38,7 @@ from syd_pool.emulate.kept import check_open, check_target, target_of
 from syd_pool.emulate.paths import (
     HOW_FOLLOW,
     HOW_LINK,
+    LIBRARIES,
     MAGIC,
     RESOLVE_SHIFT,
     in_proc,
@@ -145,8 +146,8 @@ def _at(call: Call, dirfd: int, i: int, flags: int) -> int | None:
 
 
 def _open(call: Call, dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int | None:
-    if call.magic and path.startswith(MAGIC) and is_magic(path):
-        if path != MAGIC or flags & (O_CREAT | O_PATH | O_DIRECTORY):
+    if call.magic and path.startswith(MAGIC) and (is_magic(path) or path in LIBRARIES):
+        if (path != MAGIC and path not in LIBRARIES) or flags & (O_CREAT | O_PATH | O_DIRECTORY):
             return -EINVAL
         call.hand_command()
     dotless = 0
@@ -188,6 +189,8 @@ def _open_or_create(call: Call, dirfd: int, path: bytes, flags: int, mode: int, 
             result = create_at_once(call, path, flags, mode)
             if result is None or (result == -EEXIST and flags & O_EXCL):
                 return result
+            if result == -EINVAL and flags & os.O_DIRECT:
+                return result  # do_dentry_open() of fs/open.c: the file has been made all the same
     how = (0 if flags & (O_NOFOLLOW | O_EXCL) else FOLLOW) | way
     for _ in range(_MOST_RACES):
         found = call.entry(call, dirfd, path, how)

@@ -34,6 +34,7 @@ HOW_DIRECTORY = open_how(O_PATH | O_CLOEXEC | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
 MAGIC = b"/dev/syd"
 # What names the machine (machine-id(5), gethostid(3)); see substitute.py
 MACHINE_FILES = frozenset((b"/etc/machine-id", b"/etc/hostid", b"/var/adm/hostid", b"/sys/class/dmi/id/product_uuid"))
+LIBRARIES = {MAGIC + b".sh": "syd.sh", MAGIC + b".el": "syd.el"}  # to be read where MAGIC may be spoken to
 
 # find() and entry() take the RESOLVE_ flags of openat2(2) above their own flags
 RESOLVE_SHIFT = 8

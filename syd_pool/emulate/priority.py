@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syd_pool.emulate.call import Call
 
 PRIO_PROCESS, PRIO_PGRP = 0, 1
+PERF_FLAG_PID_CGROUP = 4
 IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP = 1, 2
 _CTX, _OTHERS = b"priority", b"%d is not the command's alone"  # of the log line
 
@@ -32,7 +33,12 @@ def prlimit64(call: Call) -> int | None:
 
 
 def perf_event_open(call: Call) -> int | None:
-    """perf_event_open(attr, pid, cpu, group, flags); -1, everybody, is for the privileged"""
+    """perf_event_open(attr, pid, cpu, group, flags); -1, everybody, is for the privileged
+
+    With PERF_FLAG_PID_CGROUP the number is a descriptor of a cgroup, which the command may not be alone in.
+    """
+    if call.int(4) & PERF_FLAG_PID_CGROUP:
+        return tree.refuse(call, _CTX, b"a cgroup is not the command's alone")
     return _process(call, call.fd(1))
 
 

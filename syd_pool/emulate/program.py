@@ -69,14 +69,6 @@ _DT_NULL, _DT_FLAGS_1, _DF_1_PIE = 0, 0x6FFFFFFB, 0x08000000
 _MOST_HEADERS = 65536  # load_elf_phdrs() in fs/binfmt_elf.c: more bytes are ENOEXEC
 
 
-def elf_loader(fd: int, head: bytes) -> bytes | None:
-    """PT_INTERP of the ELF file open as `fd`, whose first bytes are `head`.
-
-    None: it has none, or the kernel would not run the file (ENOEXEC).
-    """
-    return elf(fd, head)[0]
-
-
 def elf(fd: int, head: bytes) -> tuple[bytes | None, int]:
     """(PT_INTERP, form) of the file open as `fd`, whose first bytes are `head`; form 0 if it is no ELF program."""
     layout = {b"\x7fELF\x02\x01": _ELF64, b"\x7fELF\x01\x01": _ELF32}.get(head[:6])

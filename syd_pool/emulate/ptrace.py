@@ -1,4 +1,8 @@
-"""ptrace(2), of which only PTRACE_TRACEME comes here: the filter makes every other request a no-op that succeeds."""
+"""ptrace(2), of which only PTRACE_TRACEME comes here: the filter makes every other request a no-op that succeeds.
+
+With trace/allow_unsafe_ptrace the other requests are native where Landlock keeps them inside the sandbox (Linux
+6.12), and so is this one, but for children of ours: we must not become anybody's tracer without knowing.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ table does not name is refused there too.  To add a call is to add a function an
 from __future__ import annotations
 
 from syd_pool.policy.forced import CLOEXEC, NO_DOTDOT, RANDOM, XATTR
-from syd_pool.policy.lock import is_open
+from syd_pool.policy.lock import EXEC, OFF, is_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ ROWS: tuple[Row, ...] = (
     ("sendmsg", NOTIFY, ("net/connect", "net/sendfd", "block"), "net:sendmsg", ""),
     ("sendmmsg", NOTIFY, ("net/connect", "net/sendfd", "block"), "net:sendmmsg", ""),
     ("socketpair", NOTIFY, ("net/bind",), "net:socketpair", "judged as !unnamed and continued"),
-    ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; never performed"),
+    ("getsockopt", NOTIFY, ("net/connect",), "peer:getsockopt", "SO_PEERCRED and SO_PEERPIDFD only; nothing is judged"),
+    ("ptrace", NOTIFY, (), "ptrace:traceme", "PTRACE_TRACEME only: 0, then EPERM; not performed"),
     ("socket", NOTIFY, _FRESH, "fresh:socket", _FRESH_NOTE),
     ("accept", NOTIFY, _PEERS, "fresh:accept", _PEERS_NOTE),
     ("accept4", NOTIFY, _PEERS, "fresh:accept4", _PEERS_NOTE),
@@ -203,10 +204,12 @@ CONTINUE: dict[str, str] = {
     "setfsgid": "registers only",
     "setgroups": "nothing of it is judged; the identity is read anew before the caller's next call",
     "capset": "nothing of it is judged; the identity is read anew before the caller's next call",
+    "ptrace": "PTRACE_TRACEME, which has no arguments, of who is not our own child (trace/allow_unsafe_ptrace)",
     "pidfd_open": "registers only; what is done with a pidfd is judged by the pidfd",
     **dict.fromkeys(("fcntl", "pwritev2", "io_setup", "io_submit"), "while nothing is append-only: nothing is judged"),
     "ioctl": "registers only; the descriptor and what the argument points to are not judged",
-    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives",
+    "prctl": "registers only; PR_CAPBSET_DROP and PR_SET_SECUREBITS, which take from what the next exec gives; "
+    "and PR_SET_NAME, whose name is for the log alone",
 }
 
 # Where Landlock has no signal scope (before Linux 6.12) these keep signals inside the sandbox.
@@ -233,6 +236,19 @@ def makes_sockets(rules: Ruleset) -> bool:
     """May workers have to make sockets for the command, or accept connections (emulate/fresh.py)?"""
     judged = bool(rules.blocks) or rules.accepted is not None
     return is_open(rules.lock) or judged or bool(rules.opens & (CLOEXEC | RANDOM))
+
+
+def logs_names(rules: Ruleset) -> bool:
+    """log/verbose:2: who names himself is in the log (PR_SET_NAME)."""
+    verbose = rules.option("log/verbose")
+    return isinstance(verbose, int) and verbose >= 2
+
+
+def keeps_log(rules: Ruleset) -> bool:
+    """Does anybody of this run read our log by syslog(2)?  (syd(2), trace/allow_safe_syslog)"""
+    if rules.option("trace/allow_unsafe_syslog"):
+        return False  # the host's
+    return bool(rules.option("trace/allow_safe_syslog")) or rules.lock in (OFF, EXEC)
 
 
 def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iterator[Row]:
@@ -276,3 +292,7 @@ def in_force(rules: Ruleset, identity: bool = True, scoped: bool = True) -> Iter
     if identity:
         for name in IDENTITY:
             yield (name, NOTIFY, (), "identity:changed", "noted, continued")
+    if keeps_log(rules):
+        yield ("syslog", NOTIFY, (), "syslog:syslog", "our own log, for who may see it; never the host's")
+    if logs_names(rules):
+        yield ("prctl", NOTIFY, (), "identity:prctl", "PR_SET_NAME is logged (log/verbose:2), then as above")

@@ -23,7 +23,7 @@ from ctypes import (
     create_string_buffer,
     get_errno,
 )
-from errno import EINVAL
+from errno import EBADF, EINVAL
 from struct import Struct
 
 from syd_pool.linux.numbers import NR
@@ -81,15 +81,24 @@ raw_syscall = CFUNCTYPE(c_long, c_long, c_long, c_long, c_long, c_long, c_long, 
     ("syscall", _libc)
 )
 # _quick: a third of the price (a getpid: 0.25 us against 0.66), because nothing is declared, the interpreter is not
-# let go and errno is read where it is.  So: only for the main thread; bytes, descriptors and other words of at most
-# 32 bits as they are (ctypes cuts longer ones off); addresses of our buffers through _pointer; AT_FDCWD as _CWD,
-# since a negative number is dear; the sixth argument never an int: it goes by the stack, where ctypes would write
-# four bytes of eight.
+# let go and errno is read where it is.  So: only for the thread a process began with; bytes, descriptors and other
+# words of at most 32 bits as they are (ctypes cuts longer ones off); addresses of our buffers through _pointer;
+# AT_FDCWD as _CWD, since a negative number is dear; the sixth argument never an int: it goes by the stack, where
+# ctypes would write four bytes of eight.
 _quick = ctypes.PyDLL(None).syscall
 _quick.restype = c_long
 _errno_location = ctypes.PyDLL(None)["__errno_location"]
 _errno_location.restype = c_void_p
 _errno = c_int.from_address(_errno_location())
+
+
+def _find_errno() -> None:
+    """In a new process, whose only thread may be another one than the parent's first (tracer/inside.py)."""
+    global _errno
+    _errno = c_int.from_address(_errno_location())
+
+
+os.register_at_fork(after_in_child=_find_errno)
 
 
 class _Pointers(dict[int, c_void_p]):
@@ -386,6 +395,7 @@ def fstatfs_type(fd: int) -> int:
 
 SOL_SOCKET = 1
 SO_TYPE, SO_DOMAIN = 3, 39
+SO_PEERCRED, SO_COOKIE, SO_PEERPIDFD = 17, 57, 77
 
 _address_first = CFUNCTYPE(c_long, c_long, c_long, c_char_p, c_long, c_long, c_long, c_long, use_errno=True)(
     ("syscall", _libc)
@@ -458,6 +468,15 @@ def raw_socket_option(fd: int, name: int) -> int:
     return value if result == 0 else -get_errno()
 
 
+def socket_option(fd: int, name: int, size: int) -> bytes:
+    """getsockopt(2) of `size` bytes of SOL_SOCKET.  Raises OSError."""
+    value = create_string_buffer(size)
+    length = create_string_buffer(size.to_bytes(4, "little"), 4)
+    if raw_syscall(_NR_GETSOCKOPT, fd, SOL_SOCKET, name, addressof(value), addressof(length), _cookie_two):
+        raise OSError(get_errno(), f"getsockopt: {os.strerror(get_errno())}")
+    return value.raw
+
+
 def shutdown(fd: int, how: int) -> None:
     """shutdown(2).  Raises OSError."""
     syscall("shutdown", fd, how)
@@ -527,6 +546,19 @@ def descriptor_of(tid: int, tgid: int, fd: int) -> int:
         return pidfd_getfd(pidfd, fd)
     finally:
         os.close(pidfd)
+
+
+def same_file(fd: int, tid: int, number: int) -> bool:
+    """Is our `fd` the same open file (not only the same name) as `number` of thread `tid`?  kcmp(2); no is -EBADF, too.
+
+    Raises OSError: ENOSYS, ESRCH, EPERM.
+    """
+    try:
+        return syscall("kcmp", os.getpid(), tid, 0, fd, number) == 0
+    except OSError as error:
+        if error.errno != EBADF:
+            raise
+        return False
 
 
 def pidfd_send_signal(pidfd: int, sig: int, info: int = 0) -> None:
@@ -643,6 +675,18 @@ def sealed_memfd(name: str, size: int) -> int:
 def add_seals(fd: int, seals: int) -> None:
     """F_ADD_SEALS, see fcntl(2).  Raises OSError."""
     syscall("fcntl", fd, F_ADD_SEALS, seals)
+
+
+def timer(seconds: float) -> int:
+    """timerfd_create(2), timerfd_settime(2): a descriptor that can be read once, after so long.  Raises OSError."""
+    fd = syscall("timerfd_create", 1, 0o2000000)  # CLOCK_MONOTONIC, TFD_CLOEXEC
+    when = create_string_buffer(Struct("qqqq").pack(0, 0, int(seconds), int(seconds % 1 * 1e9)), 32)
+    try:
+        syscall("timerfd_settime", fd, 0, addressof(when), 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def signalfd(signals: list[int], flags: int = 0o2004000) -> int:

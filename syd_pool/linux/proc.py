@@ -28,6 +28,11 @@ def status(tid: int) -> bytes:
     return whole(b"/proc/%d/status" % tid)
 
 
+def start_time(pid: int) -> int:
+    """When a process started: clock ticks since the boot, proc_pid_stat(5).  Raises OSError when it is gone."""
+    return int(whole(b"/proc/%d/stat" % pid).rpartition(b")")[2].split()[19])
+
+
 def field(text: bytes, name: bytes) -> bytes:
     """One field of proc_pid_status(5) and its kin, by its name with the colon.
 

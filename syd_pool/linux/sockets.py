@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
 
+MSG_DONTWAIT, _MSG_CMSG_CLOEXEC = 0x40, 0x40000000
 CMSG_ONE_FD = 24  # CMSG_SPACE(sizeof(int))
 
 
@@ -22,13 +23,13 @@ def send_fd(via: socket, data: bytes, fd: int) -> None:
     via.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, "little"))])
 
 
-def receive_fd(via: socket, size: int) -> tuple[bytes, int]:
+def receive_fd(via: socket, size: int, flags: int = 0) -> tuple[bytes, int]:
     """One message of at most `size` bytes and its descriptor, or -1.  b"" at the end.  Raises OSError."""
-    data, ancillary, _, _ = via.recvmsg(size, CMSG_ONE_FD, 0x40000000)  # MSG_CMSG_CLOEXEC
+    data, ancillary, _, _ = via.recvmsg(size, CMSG_ONE_FD, _MSG_CMSG_CLOEXEC | flags)
     for level, kind, payload in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
             return data, int.from_bytes(payload[:4], "little")
     return data, -1
 
 
-__all__ = ["datagram_pair", "receive_fd", "send_fd", "seqpacket_pair", "socket"]
+__all__ = ["MSG_DONTWAIT", "datagram_pair", "receive_fd", "send_fd", "seqpacket_pair", "socket"]

@@ -11,4 +11,13 @@ rules.verdicts["read"][b"/etc/passwd"]      # actions.DENY
 
 from syd_pool.policy.rules import Ruleset
 
-__all__ = ["Ruleset"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # (program for sh, environment, seconds) -> (status, output)
+    Shell = Callable[[bytes, dict[bytes, bytes], float], tuple[int, bytes]]
+
+shell: "Shell | None" = None  # who runs the commands of config/expand; none unless a program says so
+
+__all__ = ["Ruleset", "shell"]

@@ -32,11 +32,11 @@ ALL = frozenset((*GLOB, "fs", *GUARDS))
 BUILT = frozenset(
     ("walk", "stat", "read", "write", "exec", "create", "delete", "rename", "symlink", "truncate", "chdir",
      "readdir", "mkdir", "rmdir", "mktemp", "chown", "chgrp", "chmod", "chattr", "utime", "mkbdev", "mkcdev",
-     "mkfifo", "notify", "chroot", "fs", "ioctl", "tpe", *NET)
+     "mkfifo", "notify", "chroot", "fs", "ioctl", "lock", "tpe", *NET)
 )  # fmt: skip
 
-# syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock and pty on.  The last two are
-# guards that are not built, and what does not stand must not look as if it did; ioctl is for who asks for it.
+# syd(2): off by default are walk, stat and chdir.  syd also starts with ioctl, lock and pty on: of these lock is built
+# and ioctl; off until they are asked for; what does not stand must not look as if it did.
 # syd(2), static: these switches can only be turned on before the command is started.
 STATIC = frozenset(("stat", "chdir", "ioctl", "lock", "force", "proxy", "pty", "mem"))
 OFF_BY_DEFAULT = frozenset(("walk", "stat", "chdir", *(name for name in GUARDS if name != "tpe")))
@@ -81,6 +81,11 @@ LOCK_SETS: dict[str, tuple[str, ...]] = {
     "bnet": ("bind",),
     "cnet": ("connect",),
 }
+
+# syd(2), allow/lock/*: what a run starts with, because whoever performs its calls cannot do without
+LOCK_DEFAULTS = (
+    ("read", "/dev/null"), ("read", "/proc"), ("write", "/dev/null"), ("truncate", "/dev/null"), ("readdir", "/proc"),
+)  # fmt: skip
 
 # What a denied call fails with (spec 1.4); everything else EACCES.  A call that sends, and socketpair(2), fail
 # with errnos of their own: emulate/net.py.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from syd_pool.policy import actions, categories, options
 from syd_pool.policy.actions import DENY
 from syd_pool.policy.requests import name_of
@@ -10,7 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.policy.rules import Ruleset
 
-API_MAJOR, API_MINOR = 3, 1
 _PLAIN = (
     ("umask", "trace/force_umask", -1), ("tmout", "timeout", None), ("verbose", "log/verbose", None),
     ("mem_max", "mem/max", None), ("mem_vm_max", "mem/vm_max", None), ("pid_max", "pid/max", None),
@@ -69,12 +70,6 @@ def _flag(name: str) -> str:
     return name.removeprefix("trace/").replace("_", "-").replace("/", "-")
 
 
-def api() -> dict[str, object]:
-    """What the interface is called, for programs that look before they speak."""
-    version = {"major": API_MAJOR, "minor": API_MINOR, "version": f"{API_MAJOR}.{API_MINOR}"}
-    return {"root": "/dev/syd", "version": version}
-
-
 def text(facts: dict[str, object]) -> str:
     """As lines, for people: lists one element a line."""
     lines = []
@@ -97,16 +92,19 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def show(rules: Ruleset, machine: bool) -> None:
-    """Print the state on standard error, as JSON or as lines."""
-    import os
+def as_json(facts: dict[str, object], indent: bool = True) -> bytes:
+    """As JSON, with a line break at its end."""
+    import orjson
 
-    if machine:
-        import json
+    return orjson.dumps(facts, option=orjson.OPT_INDENT_2 if indent else 0) + b"\n"
 
-        shown = json.dumps(state(rules), indent=2) + "\n"
-    else:
-        shown = text(state(rules))
-    data = shown.encode("utf-8", "backslashreplace")
+
+def as_text(facts: dict[str, object]) -> bytes:
+    """As lines, for people."""
+    return text(facts).encode("utf-8", "backslashreplace")
+
+
+def write(data: bytes) -> None:
+    """Everything, on standard error.  Raises OSError."""
     while data:
         data = data[os.write(2, data) :]

@@ -2,6 +2,8 @@
 
     $NAME  ${NAME}  ${NAME:-default}  $$ (a dollar)   ~  ~/...   (at the start only)
 
+With config/expand:SECONDS also $(COMMAND), `COMMAND` and what else a shell can do: substitute.py.
+
 A variable that is not set and has no default is an error: an empty one could turn `allow/read+$DIR/***` into
 `allow/read+/***`.  The default is taken as it is written.  What does not look like a variable stays.
 """
@@ -22,7 +24,10 @@ _NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 
 def expand(rules: Ruleset, text: str) -> str:
     """`text` with its variables replaced.  Raises BadRule when one is not set."""
-    if "$" in text:
+    seconds = rules.option("config/expand")
+    if isinstance(seconds, float) and seconds and ("$" in text or "`" in text):
+        text = _with_shell(rules, text, seconds)
+    elif "$" in text:
         text = _variables(rules, text)
     elif text[:1] != "~":
         return text
@@ -31,6 +36,28 @@ def expand(rules: Ruleset, text: str) -> str:
         if home is not None:
             text = home + text[1:]
     return text
+
+
+def _with_shell(rules: Ruleset, text: str, seconds: float) -> str:
+    """As _variables(), with a shell for the pieces that are more."""
+    from syd_pool.policy import substitute
+
+    pieces: list[tuple[bool, str]] = []
+    at = start = 0
+    while at < len(text):
+        if text[at] not in "$`":
+            at += 1
+        elif substitute.begins(text, at):
+            pieces.append((False, _variables(rules, text[start:at])))
+            start, at = at, substitute.end_of(text, at)
+            pieces.append((True, text[start:at]))
+            start = at
+        else:
+            at += 2 if text.startswith("$$", at) else 1
+    pieces.append((False, _variables(rules, text[start:])))
+    if len(pieces) == 1:
+        return pieces[0][1]
+    return substitute.run(rules, text, pieces, seconds, _COMPUTED)
 
 
 def _variables(rules: Ruleset, text: str) -> str:

@@ -1,7 +1,8 @@
 """Configuration files and profiles: which may be read, and their lines carried out one by one.
 
-Profiles are files of ours in profiles/.  Two directives are theirs alone: `if_built LINE` is carried out if it is
-built and noted if not; `unbuilt REASON` refuses the profile.
+Profiles are files of ours in profiles/.  Three directives are theirs alone: `if_built LINE` is carried out if it is
+built and noted if not; `if_exists LINE` at the start, if the path in it exists (lock rules: the kernel wants what it
+confines to be there, and takes nothing later); `unbuilt REASON` refuses the profile.
 
 A file's name ends in .syd-3, it is a regular file of UTF-8 text, and no part of its path is a symbolic link
 or `..` (syd(5), SECURITY).  An included file is looked for in the directory of the including one, may not be
@@ -212,6 +213,8 @@ def profile_commands(rules: Ruleset, name: str, around: tuple[str, ...] = ()) ->
         if one in around:
             raise BadRule(ELOOP, f"profile `{one}' includes itself")
         for line in commands_in(text_of(one).encode()):
+            if line.startswith("if_exists "):
+                continue
             try:
                 found += _profile_line(rules, line.removeprefix("if_built "), (*around, one))
             except BadRule as error:
@@ -242,6 +245,9 @@ def _directive(rules: Ruleset, line: str, place: Place, source: str) -> bool:
         return False
     if word == "if_built" and place.profiles:
         _if_built(rules, argument, place, source)
+    elif word == "if_exists" and place.profiles:
+        if _exists(rules, argument):
+            apply(rules, argument)
     elif word == "unbuilt" and place.profiles:
         raise BadRule(EOPNOTSUPP, argument)
     elif word == "include_profile":
@@ -254,6 +260,14 @@ def _directive(rules: Ruleset, line: str, place: Place, source: str) -> bool:
     else:
         return False
     return True
+
+
+def _exists(rules: Ruleset, line: str) -> bool:
+    """Is the path that a command names there?  Not every system has every directory."""
+    from syd_pool.policy.expand import expand
+    from syd_pool.policy.parse import split
+
+    return os.path.exists(expand(rules, split(line)[2]))
 
 
 def _if_built(rules: Ruleset, line: str, place: Place, source: str) -> None:

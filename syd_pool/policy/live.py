@@ -68,7 +68,10 @@ def reset(rules: Ruleset) -> None:
     """Back to the defaults, but for the lock and for what only the start could choose (syd(2), reset)."""
     kept = {name: value for name, value in rules.values.items() if is_static(name, ":")}
     env, passenv, transits, landlock = rules.env, rules.passenv, rules.transits, rules.landlock
+    guards, level = rules.enabled & _STATIC_GUARDS, rules.defaults["lock"]
     rules.reset()
+    rules.enabled |= guards
+    rules.defaults["lock"] = level
     rules.set_options(kept)
     rules.env, rules.passenv, rules.transits, rules.landlock = env, passenv, transits, landlock
 

@@ -56,13 +56,12 @@ _PROXY = "the proxy is not built yet"
 _PTY = "the terminal is not replaced yet"
 _CRYPT = "encryption is not built"
 _MEMORY = "memory limits are not built yet"
-_LANDLOCK = "no effect while sandbox/lock is off, which it is: Landlock rules are not built yet"
 
 OPTIONS: dict[str, Row] = {
     "trace/allow_safe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_safe_setgid": (BOOL, False, PARTLY, START, _SETID),
     "trace/allow_safe_setuid": (BOOL, False, PARTLY, START, _SETID),
-    "trace/allow_safe_syslog": (BOOL, False, NO, START, "syslog(2) is not emulated"),
+    "trace/allow_safe_syslog": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_any_addr": (BOOL, False, YES, LIVE, ""),
     "trace/allow_unsafe_bind": (BOOL, False, YES, START, ""),
     "trace/allow_unsafe_cap_fixup": (BOOL, False, YES, START, ""),
@@ -176,16 +175,22 @@ OPTIONS: dict[str, Row] = {
     "trace/sync_seccomp": (BOOL, True, YES, START, ""),
     "timeout": (DURATION, None, YES, LIVE, ""),
     "log/level": (LEVEL, None, YES, LIVE, ""),
-    "log/verbose": (VERBOSE, 0, PARTLY, LIVE, "1 adds the arguments of a call that was denied; 2 and more add nothing"),
-    "log/lock/same_exec_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
-    "log/lock/new_exec_on": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
-    "log/lock/subdomains_off": (BOOL, False, PARTLY, LIVE, _LANDLOCK),
-    "config/expand": (DURATION, 0.0, NO, START, "commands are never run to expand a value; only variables and ~ are"),
+    "log/verbose": (
+        VERBOSE,
+        0,
+        PARTLY,
+        LIVE,
+        "1 adds arguments to denied calls, 3 the request; 2 logs PR_SET_NAME at level info if said before the start",
+    ),
+    "log/lock/same_exec_off": (BOOL, False, YES, START, ""),
+    "log/lock/new_exec_on": (BOOL, False, YES, START, ""),
+    "log/lock/subdomains_off": (BOOL, False, YES, START, ""),
+    "config/expand": (DURATION, 0.0, YES, START, ""),
     "rlimit/as": (SIZE, None, YES, START, ""),
     "rlimit/core": (SIZE, 0, YES, START, ""),
     "rlimit/cpu": (DURATION, None, YES, START, ""),
     "rlimit/data": (SIZE, None, YES, START, ""),
-    "rlimit/fsize": (SIZE, None, PARTLY, START, "a file that a worker creates or truncates is not counted"),
+    "rlimit/fsize": (SIZE, None, YES, START, ""),
     "rlimit/memlock": (SIZE, 0, YES, START, ""),
     "rlimit/msgqueue": (SIZE, 0, YES, START, ""),
     "rlimit/nice": (NICE, 20, YES, START, ""),

@@ -11,7 +11,7 @@ Variables in the value are expanded, never in the name.
 
 from __future__ import annotations
 
-from errno import EACCES, EEXIST, EINVAL, EOPNOTSUPP, EPERM
+from errno import EACCES, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM
 
 from syd_pool.policy import categories, keep, options, requests, values
 from syd_pool.policy.actions import ALLOW, BY_NAME, DENY
@@ -45,7 +45,6 @@ _DEFAULTS = {
 
 GUARD_WHY = {
     "force": "checksums of executables are not built yet",
-    "lock": "Landlock is not built yet",
     "mem": "memory limits are not built yet",
     "pid": "process limits are not built yet",
     "proxy": "the proxy is not built yet",
@@ -56,7 +55,7 @@ GUARD_WHY = {
 LISTS = {
     "allow/ioctl+": (options.PARTLY, "SECCOMP_IOCTL_NOTIF_* are refused always"),
     "deny/ioctl+": (options.YES, ""),
-    "allow/lock/*+": (options.PARTLY, "no effect while sandbox/lock is off, which it is: not built yet"),
+    "allow/lock/*+": (options.YES, ""),
     "allow/net/accept+": (options.YES, ""),
     "block+": (options.YES, ""),
     "deny/net/accept+": (options.YES, ""),
@@ -68,8 +67,8 @@ LISTS = {
     "setenv!": (options.YES, ""),
     "unsetenv!": (options.YES, ""),
     "clearenv!": (options.YES, ""),
-    "setuid+": (options.PARTLY, "a change may be made more than once"),
-    "setgid+": (options.PARTLY, "a change may be made more than once"),
+    "setuid+": (options.YES, ""),
+    "setgid+": (options.YES, ""),
     "include": (options.YES, ""),
     "include_profile": (options.YES, ""),
 }
@@ -177,7 +176,7 @@ def _dash_of_name(line: str, i: int) -> bool:
 def _expand(rules: Ruleset, text: str) -> str:
     if rules.live:  # never at run time (syd(2), config/expand)
         return text
-    if "$" in text or text[:1] == "~":
+    if "$" in text or text[:1] == "~" or ("`" in text and rules.option("config/expand")):
         from syd_pool.policy.expand import expand
 
         return expand(rules, text)
@@ -316,19 +315,32 @@ def _link_rule(line: str, action: int, chosen: list[str], operator: str, text: s
 
 
 def _lock_rule(rules: Ruleset, line: str, action: int, names: str, operator: str, text: str) -> None:
-    """Landlock rules only ever allow, and say nothing while sandbox/lock is off."""
+    """Landlock rules only ever allow, paths or ports, and say nothing while sandbox/lock is off."""
     rights = categories.expand_lock(names)
     if rights is None:
-        raise bad(line, f"`{names}' is no right of Landlock")
+        raise bad(line, f"`{names}' is no right of Landlock", f"rights are {', '.join(categories.LOCK_RIGHTS)}")
     if action != ALLOW:
         raise bad(line, "lock rules can only allow")
-    from syd_pool.policy.addresses import ports
+    if set(rights) <= {"bind", "connect"} and (text[0] != "/" or "bind" not in rights):
+        from syd_pool.policy.addresses import ports
 
-    if rights == ["connect"] or (set(rights) <= {"bind", "connect"} and text[0] != "/"):
         _read(line, ports, text)
-    elif text[0] == "/":
+    else:  # `all` and `net` with a path: ports have nothing to do with it
         rights = [right for right in rights if right != "connect"]
+        text = _lock_path(line, text)
     _edit(rules.landlock, [(right, text) for right in rights], operator)
+
+
+def _lock_path(line: str, text: str) -> str:
+    """A path that a lock rule is about, absolute; where it leads is looked up at the start.  Raises BadRule."""
+    if ".." in text.split("/"):
+        raise bad(line, "the path has a `..'", "name it by its canonical path", EACCES)
+    import os
+
+    try:
+        return "/" + os.path.normpath(os.path.join(os.getcwd() if text[0] != "/" else "/", text)).lstrip("/")
+    except OSError as error:
+        raise bad(line, "there is no current directory to begin at", errno=error.errno or ENOENT) from None
 
 
 def _ioctl_rule(rules: Ruleset, line: str, action: int, operator: str, text: str) -> None:
@@ -558,9 +570,9 @@ def _run_time_only(_: Ruleset, line: str) -> None:
 
 def _show(rules: Ruleset, line: str) -> None:
     """stat, dump: the rules as they are here, on standard error."""
-    from syd_pool.policy.describe import show
+    from syd_pool.policy import describe
 
-    show(rules, line == "dump")
+    describe.write((describe.as_json if line == "dump" else describe.as_text)(describe.state(rules)))
 
 
 def _command(rules: Ruleset, line: str, operator: str, _: str) -> None:

@@ -64,7 +64,7 @@ class Ruleset:
     passenv     patterns of variables that are passed on although they look dangerous
     passed      names of such variables (-e)
     addresses   (action, category, text) of the address rules, in order
-    landlock    (right, text) of the lock rules, in order
+    landlock    (right, absolute path or ports) of the lock rules, in order
     masks       (pattern, target, target for directories or b"") of the masked files, in order
     appends     patterns of the append-only files, in order
     masked      path -> index of the mask that counts, -1 for none; None while there is no mask at all
@@ -128,7 +128,7 @@ class Ruleset:
         self.passed: set[bytes] = set()
         self.addresses: list[tuple[int, str, str]] = []
         self.filesystems: list[tuple[int, str]] = []
-        self.landlock: list[tuple[str, str]] = []
+        self.landlock: list[tuple[str, str]] = list(categories.LOCK_DEFAULTS)
         self.masks: list[tuple[bytes, bytes, bytes]] = []
         self.appends: list[bytes] = []
         self.requests = requests.at_start()

@@ -27,7 +27,6 @@ VERSION = 1
 
 # header, first cache line: the run
 H_EXIT = 0  # 1: everybody leaves
-H_BEAT = 1  # grows at every turn of the tracer's loop
 H_SLOTS = 2  # records ever used: indices are below it
 H_BACKLOG = 3  # calls received that no ring had room for
 H_VERSION = 4
@@ -35,8 +34,7 @@ H_TRACER = 5  # pid
 H_NPROC = 6
 H_NPROC_MAX = 7
 # second: counters
-H_DISPATCHED = 8  # slots written
-H_AGAIN = 9  # ... of them written a second time, after a death or a `may block`
+H_AGAIN = 9  # slots written a second time, after a death or a `may block`
 H_GONE = 11  # calls whose caller was gone
 H_EIO = 12  # calls whose worker died after `effect started`
 H_UNKNOWN = 13  # calls whose caller was killed: died in the descriptor phase
@@ -55,6 +53,8 @@ H_KEEPER = 24  # pid
 H_MONITOR = 25  # pid, 0 while there is none
 H_OUTSIDE = 27  # syd_exec, likewise
 H_IPC = 28  # syd_ipc, likewise
+H_PRINTER = 29  # syd_show, likewise
+H_LOADER = 30  # syd_load, likewise
 H_ELDEST = 26  # pid of the command's first process, which is not ours
 
 # a record
@@ -65,7 +65,6 @@ R_SINCE = 3  # CLOCK_MONOTONIC, ns, of the last change of state
 R_TID = 4  # BLOCKED: the thread whose call it is
 R_SEQ = 5  # BLOCKED: number of the announcement (W_BLOCKS)
 R_CPU = 6  # CPU it is pinned on + 1, 0 if it is not
-R_SPARE = 7
 
 # states
 EMPTY = 0
@@ -163,7 +162,7 @@ class OwnPids:
 
     def __contains__(self, pid: object) -> bool:
         q = self._q
-        if pid in (q[H_TRACER], q[H_KEEPER], q[H_MONITOR], q[H_OUTSIDE], q[H_IPC]):
+        if pid in (q[H_TRACER], q[H_KEEPER], q[H_MONITOR], q[H_OUTSIDE], q[H_IPC], q[H_PRINTER], q[H_LOADER]):
             return pid != 0
         for index in range(q[H_SLOTS]):
             at = record(index)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 KEYS = (
     "ctx", "cap", "act", "sys", "path", "addr", "unix", "args", "pid", "cmd", "cwd", "tty", "uid",
-    "req", "msg", "tip", "err", "level", "nr", "worker", "rule", "dst", "id", "syd", "count", "tgid",
-    "ctl",
+    "req", "msg", "tip", "err", "level", "nr", "worker", "rule", "dst", "id", "syd", "count", "tgid", "name", "ctl",
 )  # fmt: skip
 _PLACE = {key: place for place, key in enumerate(KEYS)}
 INT = 0x80

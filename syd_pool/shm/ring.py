@@ -102,6 +102,7 @@ C_TRACEME = 10  # the caller asks to be traced: the tracer remembers whom it tol
 C_KILLS = 13  # the rules kill the caller (action `kill`): SegvGuard counts it
 C_READY = 8  # the worker is confined and takes slots
 C_BOUND = 12  # the caller's socket is bound: the tracer lets others connect to it, and answers
+C_CONNECTED = 14  # a Unix socket of the caller's is connected: its cookie, who the caller is, its inode
 C_COMMAND = 11  # the caller speaks to its sandbox: the tracer reads what it says and answers
 
 BACKSTOP_MS = 100

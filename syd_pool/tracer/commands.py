@@ -12,10 +12,10 @@ the lock is closed nothing can be written any more, not even by us.
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBADF, EBUSY, EINVAL, EIO, ENOENT, EPERM
+from errno import EACCES, EBADF, EBUSY, EINTR, EINVAL, EIO, ENOENT, EPERM
 from time import monotonic
 
-from syd_pool.emulate.paths import MAGIC, is_magic
+from syd_pool.emulate.paths import LIBRARIES, MAGIC, is_magic
 from syd_pool.linux import notify
 from syd_pool.linux.notify import Gone
 from syd_pool.linux.numbers import NR
@@ -47,14 +47,18 @@ class Asker:
 
     tid, tgid  the calling thread and its group; 0 for the control socket
     answer     takes 0 or an errno; to be called once, now or later
+    waits      does it still wait for that?
     """
 
-    __slots__ = ("answer", "tgid", "tid")
+    __slots__ = ("answer", "tgid", "tid", "waits")
 
-    def __init__(self, tid: int, tgid: int, answer: Callable[[int], None]) -> None:
+    def __init__(
+        self, tid: int, tgid: int, answer: Callable[[int], None], waits: Callable[[], bool] = lambda: True
+    ) -> None:
         self.tid = tid
         self.tgid = tgid
         self.answer = answer
+        self.waits = waits
 
 
 def prepare(run: Run) -> None:
@@ -79,15 +83,17 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
     except (Gone, OSError):
         path = b""
     state = run.config.rules.lock
-    eldest = tgid == run.eldest and not run.eldest_ended and _is_thread_of(tid, tgid)
+    eldest = is_eldest(run, tid, tgid)
     if not notify.valid(listener, notification):
         run.gone += 1
         return
     if nr in OPENS:
-        if path != MAGIC or not lock.may_read(state, eldest):
-            answer_error(run, listener, notification, ENOENT)
+        if path == MAGIC and lock.may_read(state, eldest):
+            _show(run, listener, notification, "")
+        elif path in LIBRARIES and (lock.may_read(state, eldest) or lock.may_edit(state, eldest)):
+            _show(run, listener, notification, LIBRARIES[path])
         else:
-            _show(run, listener, notification)
+            answer_error(run, listener, notification, ENOENT)
         return
     if not is_magic(path) or not lock.may_edit(state, eldest):
         answer_error(run, listener, notification, ENOENT)
@@ -95,13 +101,24 @@ def serve(run: Run, listener: int, notification: int, tid: int, tgid: int, nr: i
 
     def answer(errno: int) -> None:
         run.serving.discard(notification)
-        if errno:
+        if listener not in run.listeners:  # let go of meanwhile (ghost.py): the kernel has answered
+            run.gone += 1
+        elif errno:
             answer_error(run, listener, notification, errno)
         else:
             answer_value(run, listener, notification, 0)
 
     run.serving.add(notification)  # in nobody's ring any more, and perhaps answered much later
-    carry_out(run, path[len(MAGIC) + 1 :].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer))
+
+    def waits() -> bool:
+        return listener in run.listeners and notify.valid(listener, notification)
+
+    carry_out(run, path[len(MAGIC) + 1 :].decode("utf-8", "surrogateescape"), Asker(tid, tgid, answer, waits))
+
+
+def is_eldest(run: Run, tid: int, tgid: int) -> bool:
+    """Is it the command itself, that one process?"""
+    return tgid == run.eldest and not run.eldest_ended and _is_thread_of(tid, tgid)
 
 
 def _is_thread_of(tid: int, tgid: int) -> bool:
@@ -117,9 +134,19 @@ class _Reader:
 
 def carry_out(run: Run, line: str, asker: Asker) -> None:
     """Carry out one command and answer; the lock has been asked."""
+
+    def act() -> bool:
+        return (_WORDS.get(line) or _ACTS.get(split(line)[0]) or (_load if line.startswith("load") else _edit))(
+            run, line, asker
+        )
+
+    _attempt(run, line, asker, act)
+
+
+def _attempt(run: Run, line: str, asker: Asker, act: Callable[[], bool]) -> None:
+    """Carry out and answer, unless `act` says that this comes later."""
     try:
-        act = _WORDS.get(line) or _ACTS.get(split(line)[0]) or (_load if line.startswith("load") else _edit)
-        later = act(run, line, asker)
+        later = act()
     except BadRule as error:
         run.log_line(b"notice", "config", asker.tid, str(error))
         asker.answer(error.errno)
@@ -215,16 +242,44 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
     if not line.startswith("load/") or not line[5:]:
         raise bad(line, "write load/FD or load/PROFILE")
     _not_in_drop(run, line)
-    from copy import deepcopy
-
-    from syd_pool.policy.files import commands_in, profile_commands
-
     what = line[5:]
     number = what.removeprefix("-")
     if number.isascii() and number.isdigit():
-        lines = commands_in(_text_of(run, asker, int(what)))
-    else:
-        lines = profile_commands(run.config.rules, what)
+        return _load_descriptor(run, line, asker, int(what))
+    from syd_pool.policy.files import profile_commands
+
+    return _carry_out_all(run, profile_commands(run.config.rules, what))
+
+
+def _load_descriptor(run: Run, line: str, asker: Asker, fd: int) -> bool:
+    """load/FD: the rules, and the lock, may be others by the time the text is there.  Raises BadRule, OSError."""
+    from syd_pool.policy.files import commands_in
+    from syd_pool.tracer import loading
+
+    if not asker.tid:
+        raise bad(line, "the control socket has no descriptors of its own", errno=EBADF)
+
+    def done(what: bytes | BadRule) -> None:
+        def act() -> bool:
+            if isinstance(what, BadRule):
+                raise what
+            if not asker.waits():
+                raise bad(line, "who gave it has left", errno=EINTR)
+            if run.config.rules.lock in lock.CLOSED:
+                raise bad(line, "the rules are locked", errno=EPERM)
+            _not_in_drop(run, line)
+            return _carry_out_all(run, commands_in(what))
+
+        _attempt(run, line, asker, act)
+
+    loading.read(run, asker.tid, asker.tgid, fd, done)
+    return True
+
+
+def _carry_out_all(run: Run, lines: list[str]) -> bool:
+    """Many edits, all or none of them.  Raises BadRule."""
+    from copy import deepcopy
+
     trial = deepcopy(run.config.rules)
     edits = []
     for one in lines:
@@ -242,15 +297,6 @@ def _load(run: Run, line: str, asker: Asker) -> bool:
     return False
 
 
-def _text_of(run: Run, asker: Asker, fd: int) -> bytes:
-    """What is in the asker's descriptor `fd`, a regular file open for reading.  Raises BadRule."""
-    from syd_pool.tracer.loading import text_of
-
-    if not asker.tid:
-        raise bad(f"load/{fd}", "the control socket has no descriptors of its own", errno=EBADF)
-    return text_of(asker.tid, asker.tgid, fd)
-
-
 # --- words and acts --------------------------------------------------------------------------------
 
 
@@ -263,12 +309,12 @@ def _print(run: Run, line: str, asker: Asker) -> bool:
     return False
 
 
-def _show(run: Run, listener: int, notification: int) -> None:
-    """open("/dev/syd"): the state as a sealed file in memory."""
+def _show(run: Run, listener: int, notification: int, library: str) -> None:
+    """open("/dev/syd"): the state as a sealed file in memory; or one of the libraries."""
     from syd_pool.tracer import showing
 
     try:
-        fd = showing.state_fd(run)
+        fd = showing.helper_fd(library) if library else showing.state_fd(run)
     except OSError as error:
         answer_error(run, listener, notification, error.errno or EIO)
         return

@@ -12,7 +12,9 @@ from errno import EACCES, EIO
 from time import monotonic_ns
 
 from syd_pool.linux import notify
+from syd_pool.linux.libc import same_file
 from syd_pool.linux.numbers import NAME
+from syd_pool.linux.sockets import MSG_DONTWAIT, receive_fd
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     DESCRIPTOR,
@@ -72,6 +74,8 @@ def reap_worker(run: Run, worker: Worker, status: int) -> None:
     for fd in (worker.bell, worker.page.fd):
         os.close(fd)
     worker.socket.close()
+    if worker.vault is not None:
+        worker.vault.close()
     worker.request.close()
     worker.page.close()
     if run.ghost:
@@ -196,6 +200,8 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool, closed: bool
         run.gone += 1
         return
     number = number_of(words[W_NUMBER], index)
+    if number < 0:
+        number = _deposited(worker, index, tid)
     if number >= 0:
         answer_value(run, listener, notification, number)
     elif phase & EFFECT:  # HANDED alone: its descriptor was not taken, else the slot would be settled
@@ -206,6 +212,29 @@ def _settle_call(run: Run, worker: Worker, index: int, blame: bool, closed: bool
         answer_error(run, listener, notification, EACCES)
     else:
         again(run, worker, index, cost)
+
+
+def _deposited(worker: Worker, index: int, tid: int) -> int:
+    """Two-step: it died before it published a number.  Where does the caller have the file it was installing?  Or -1.
+
+    The file was opened for this call alone, and kcmp(2) tells open files apart, not names: whatever the caller has of
+    it, it has from this ADDFD.  It cannot come any more: the kernel takes a dead worker's request back.
+    """
+    if worker.vault is None:
+        return -1
+    try:
+        data, fd = receive_fd(worker.vault, 8, MSG_DONTWAIT)
+    except OSError:
+        return -1  # nothing is there
+    try:
+        if int.from_bytes(data, "little") != index:
+            return -1
+        theirs = sorted(int(name) for name in os.listdir(f"/proc/{tid}/fd"))
+        return next((number for number in theirs if same_file(fd, tid, number)), -1)
+    except OSError:  # the caller has died, or there is no kcmp(2)
+        return -1
+    finally:
+        os.close(fd)
 
 
 def _unknown(run: Run, tid: int, nr: int, tgid: int) -> None:

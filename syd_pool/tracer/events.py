@@ -39,7 +39,7 @@ from syd_pool.tracer.ptrace import (
     PTRACE_EVENT_STOP,
     PTRACE_EVENT_VFORK,
 )
-from syd_pool.tracer.tasks import adopt, executed, forget, note_umask, subject
+from syd_pool.tracer.tasks import adopt, born_of, executed, forget, note_umask, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,10 +90,8 @@ def on_status(run: Run, tid: int, status: int) -> None:
         child = ptrace.event_message(tid)
         parent = adopt(run, tid)
         parent.alone = False
-        if child in run.early_dead:
-            run.early_dead.discard(child)
-        elif child:
-            adopt(run, child, parent)  # which event it is does not tell a thread from a process (kernel_clone())
+        if child:
+            _on_birth(run, child, parent)
         ptrace.cont(tid)
     elif event == PTRACE_EVENT_EXEC:
         _on_exec(run, tid)
@@ -103,6 +101,18 @@ def on_status(run: Run, tid: int, status: int) -> None:
         from syd_pool.tracer.diagnose import describe
 
         raise Unexpected(describe(tid, status))
+
+
+def _on_birth(run: Run, child: int, parent: Task) -> None:
+    """A thread tells of one that it has made, which may have been seen before, or have died already.
+
+    Then its number may belong to another by now: one of this parent's it is only if /proc says so.  That is asked only
+    where a wrong parent would matter: for its number among the dead, and once identities differ.
+    """
+    seen = child in run.early_dead or (run.cred_counter and child in run.tasks)
+    run.early_dead.discard(child)
+    if not seen or born_of(child, parent.tgid):
+        adopt(run, child, parent)  # which event it is does not tell a thread from a process (kernel_clone())
 
 
 def _stop_with_it(run: Run, tid: int) -> None:

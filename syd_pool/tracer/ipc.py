@@ -6,7 +6,8 @@ Who talks to it: clients, the tracer.  It may be told anything by anybody; it ta
 whose uid and gid, as the kernel wrote them on this very message, are the ones that were configured, or from
 root.  It holds nothing: if it dies the socket is gone, and no edit is half done.
 Guarantees: one command at a time for each client; a client that does not read or write costs nobody else;
-at most CLIENTS of them, a line at most LINE bytes.
+at most CLIENTS of them, a line at most LINE bytes, and while a client has lines that were not carried out
+nothing more is read from it: what it sends then waits in its socket, and so does it.
 """
 
 from __future__ import annotations
@@ -122,8 +123,25 @@ def _on_connect(server: Server) -> None:
     server.count += 1
     accepted = socket(AF_UNIX, SOCK_STREAM, 0, fd)
     accepted.setblocking(False)
-    server.clients[fd] = Client(accepted, server.count << 16 | fd)
-    server.poller.register(fd, POLLIN)
+    client = server.clients[fd] = Client(accepted, server.count << 16 | fd)
+    _attend(server, client)
+
+
+def _attend(server: Server, client: Client) -> None:
+    """What is waited for: that it takes something, that it sends something, or neither while the tracer has a line."""
+    if client.out:
+        server.poller.register(client.socket, POLLOUT)
+    elif not (client.waits or client.lines):
+        server.poller.register(client.socket, POLLIN)
+    else:
+        _ignore(server, client)
+
+
+def _ignore(server: Server, client: Client) -> None:
+    try:
+        server.poller.unregister(client.socket)
+    except KeyError:
+        pass  # it was not listened to
 
 
 def _make_room(server: Server) -> bool:
@@ -138,7 +156,7 @@ def _make_room(server: Server) -> bool:
 def _drop(server: Server, client: Client) -> None:
     fd = client.socket.fileno()
     client.ending = True  # whatever it has still said is not carried out
-    server.poller.unregister(fd)
+    _ignore(server, client)
     del server.clients[fd]
     client.socket.close()
 
@@ -167,14 +185,12 @@ def _on_client(server: Server, client: Client) -> None:
             for at in range(0, len(payload) - 3, 4):
                 os.close(int.from_bytes(payload[at : at + 4], "little"))
     if not data:
-        if client.rest and not client.waits:  # a last line without its end
+        if client.rest:  # a last line without its end
             client.lines.append(client.rest)
             client.rest = b""
             _next(server, client, True)
-        elif not client.waits:
-            _drop(server, client)
         else:
-            server.poller.modify(client.socket, 0)
+            _drop(server, client)
         return
     if sender is None or flags & MSG_CTRUNC or not (authorised(server, sender) and authorised(server, client.peer)):
         _refuse(server, client, EACCES, "AUTH")
@@ -211,6 +227,8 @@ def _next(server: Server, client: Client, last: bool = False) -> None:
         _take(server, client, line.decode("utf-8", "surrogateescape"))
         if client.mode == ONCE or last:
             client.lines.clear()
+    if not client.ending:
+        _attend(server, client)
 
 
 def _take(server: Server, client: Client, line: str) -> None:
@@ -284,7 +302,7 @@ def _write(server: Server, client: Client) -> None:
         while client.out:
             client.out = client.out[client.socket.send(client.out, MSG_DONTWAIT | MSG_NOSIGNAL) :]
     except BlockingIOError:
-        server.poller.modify(client.socket, POLLOUT)
+        _attend(server, client)
         return
     except OSError:
         _drop(server, client)
@@ -292,4 +310,4 @@ def _write(server: Server, client: Client) -> None:
     if client.ending:
         _drop(server, client)
     else:
-        server.poller.modify(client.socket, POLLIN)
+        _attend(server, client)

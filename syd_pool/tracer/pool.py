@@ -13,16 +13,17 @@ from time import monotonic_ns
 
 from syd_pool.emulate.resume import send_continue
 from syd_pool.emulate.table import IDENTITY
-from syd_pool.linux import notify
+from syd_pool.linux import notify, proc
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGKILL, SIGUSR1
-from syd_pool.linux.sockets import receive_fd, seqpacket_pair
+from syd_pool.linux.sockets import datagram_pair, receive_fd, seqpacket_pair
 from syd_pool.policy.forced import RANDOM
 from syd_pool.shm import control as c
 from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -52,7 +53,7 @@ from syd_pool.shm.ring import (
     create_request,
     create_worker_page,
 )
-from syd_pool.tracer import bound, commands, events, ptrace, watch
+from syd_pool.tracer import bound, commands, events, peers, ptrace, transits, watch
 from syd_pool.tracer.dispatch import _close, again, answer_error, answer_value, flush_backlog
 from syd_pool.tracer.ledger import args_of, balance, is_notification, listener_of, slot_of, valid, waiting_for
 from syd_pool.tracer.state import Run, Worker
@@ -61,7 +62,8 @@ from syd_pool.worker.main import Birth
 from syd_pool.worker.main import run as run_worker
 
 _IDENTITY = frozenset(NR[name] for name in IDENTITY)
-_BIND, _CHROOT, _PTRACE = NR["bind"], NR["chroot"], NR["ptrace"]
+_BIND, _CHROOT, _CONNECT = NR["bind"], NR["chroot"], NR["connect"]
+_PTRACE, _SYSLOG = NR["ptrace"], NR["syslog"]
 
 
 def spawn_worker(run: Run) -> Worker:
@@ -85,20 +87,26 @@ def spawn_worker(run: Run) -> Worker:
     birth.listener = next(((number, fd) for fd, number in run.listeners.items()), None)
     if birth.listener is not None:
         worker.runs.add(birth.listener[0])
+    birth.vault = datagram_pair() if run.config.fd_answers == "two-step" else None
+    birth.peers = peers.page(run)
     birth.journal, birth.position = run.journal.fd if run.journal is not None else -1, run.position
     try:
-        pid = os.fork()
+        pid = run.fork(lambda: run_worker(birth))
     except OSError:
+        for end in birth.vault or ():
+            end.close()
         for fd in (bell, request.fd, page.fd, ours.detach(), theirs.detach()):
             os.close(fd)
         request.close()
         page.close()
         raise
-    if pid == 0:
-        run_worker(birth)
     theirs.close()
+    if birth.vault is not None:
+        birth.vault[0].close()
+        worker.vault = birth.vault[1]
     ours.setblocking(False)
     os.close(request.fd)
+    peers.mark(run, pid)
     worker.pid = pid
     worker.record = c.record(index) + c.R_HEAD
     if index == len(run.slots):
@@ -140,12 +148,30 @@ def retire_worker(run: Run, worker: Worker) -> None:
 
 
 def kill_worker(run: Run, worker: Worker, reason: int) -> None:
-    """End a worker that is stuck; its calls are dealt with when it is reaped."""
+    """End a worker that is stuck; its calls are dealt with when it is reaped.
+
+    The monitor asks again at every tick until then.  One that has not died by the second time sleeps where not even
+    SIGKILL reaches it (FUSE, NFS): nobody else shall wait for it.
+    """
     if worker.reason:
-        return  # the monitor asks at every tick until it is reaped
+        _abandon(run, worker)
+        return
     worker.reason = reason
     os.kill(worker.pid, SIGKILL)
+    close_worker(run, worker, c.RETIRING)
     run.control.q[c.H_KILLED] += 1
+
+
+def _abandon(run: Run, worker: Worker) -> None:
+    """Dispatch again what it has not taken.  With SIGKILL pending it never returns from the kernel to take any."""
+    words = worker.page.q
+    taken = min(max(words[W_TAKEN], words[W_DONE]), worker.head)
+    first, worker.skip = max(taken, worker.skip), worker.head
+    if taken > words[W_DONE]:
+        worker.block_index = taken - 1  # the call in hand stays its own
+    for untaken in range(first, worker.head):
+        worker.others += is_notification(worker, untaken)
+        again(run, worker, untaken, 0)
 
 
 def interrupt_worker(run: Run, worker: Worker, announcement: int) -> None:
@@ -353,8 +379,11 @@ def _on_identity(run: Run, worker: Worker, index: int, errno: int, words: list[i
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr not in _IDENTITY:
         raise Lie(f"has system call {nr} continued")
-    note_identity(run, adopt(run, tid))
     _settle(worker, index)
+    if errno := transits.refusal(run, tid, nr, args_of(worker, index)):
+        answer_error(run, listener_of(run, run_id), notification, errno)
+        return
+    note_identity(run, adopt(run, tid))
     _close(run, lambda: send_continue(listener_of(run, run_id), notification, nr))
 
 
@@ -371,6 +400,13 @@ def _on_chroot(run: Run, worker: Worker, index: int, errno: int, words: list[int
 def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
     """The caller speaks to its sandbox.  Who it is and what it says is in our own slot and its memory (I9)."""
     _, run_id, _, notification, tid, nr, tgid = _own_call(worker, index)
+    if nr == _SYSLOG and run.log_ring is not None:
+        from syd_pool.tracer import syslog
+
+        _settle(worker, index)
+        eldest = commands.is_eldest(run, tid, tgid)
+        syslog.serve(run, listener_of(run, run_id), notification, tid, eldest, args_of(worker, index))
+        return
     if nr not in commands.CALLS:
         raise Lie(f"takes system call {nr} for a command")
     _settle(worker, index)
@@ -378,17 +414,30 @@ def _on_command(run: Run, worker: Worker, index: int, errno: int, words: list[in
 
 
 def _on_traceme(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
-    """PTRACE_TRACEME: never performed, we are the tracer; 0, and EPERM to a thread that was told so already."""
+    """PTRACE_TRACEME: not performed while we are the tracer; 0, and EPERM to a thread that was told so already.
+
+    With a debugger of the command's own (trace/allow_unsafe_ptrace) it is, where the debugger is none of us.
+    """
     _, run_id, _, notification, tid, nr, _ = _own_call(worker, index)
     if nr != _PTRACE:
         raise Lie(f"has system call {nr} answered as ptrace")
     _settle(worker, index)
     task, listener = adopt(run, tid), listener_of(run, run_id)
-    if task.traceme:
+    if not run.ptrace and run.config.signal_scope and _parent_of(tid) not in (0, os.getpid(), os.getppid()):
+        _close(run, lambda: send_continue(listener, notification, nr))
+    elif task.traceme:
         answer_error(run, listener, notification, EPERM)
     else:
         task.traceme = True
         answer_value(run, listener, notification, 0)
+
+
+def _parent_of(tid: int) -> int:
+    """The parent of a thread's process, 0 when it is gone."""
+    try:
+        return int(proc.field(proc.status(tid), b"PPid:"))
+    except OSError:
+        return 0
 
 
 def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -403,6 +452,14 @@ def _on_bound(run: Run, worker: Worker, index: int, errno: int, words: list[int]
     bound.note(run, tid, tgid, args_of(worker, index)[0] & 0xFFFFFFFF, path)
     _settle(worker, index)
     answer_value(run, listener_of(run, run_id), notification, 0)
+
+
+def _on_connected(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
+    """connect(2) of a Unix socket has succeeded: whose it is.  The caller is answered by the worker."""
+    _, _, _, _, _, nr, tgid = _own_call(worker, index)
+    if nr != _CONNECT or not words[0]:
+        raise Lie(f"has system call {nr} taken for connect")
+    peers.note(run, tgid, words[0], words[1], words[2])
 
 
 def _on_kills(run: Run, worker: Worker, index: int, errno: int, words: list[int]) -> None:
@@ -430,6 +487,7 @@ _ON = {
     C_CHROOT: _on_chroot,
     C_COMMAND: _on_command,
     C_BOUND: _on_bound,
+    C_CONNECTED: _on_connected,
     C_TRACEME: _on_traceme,
     C_KILLS: _on_kills,
     C_EXIT: _on_exit,

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import gc
 import os
-from errno import EACCES, EBUSY, ECHILD, EFAULT
+from errno import EACCES, EBUSY, ECHILD, EFAULT, ENOMEM
 from time import monotonic
 
 from monitor.config import NPROC_MAX
 from monitor.config import Config as MonitorConfig
 from syd_pool.boundary import keeper, privileges, spawn, worker_filter
-from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, makes_sockets
+from syd_pool.emulate.table import NOTE, NOTIFY, TRACE, in_force, keeps_log, makes_sockets
 from syd_pool.linux import caps, libc, notify
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import ITIMER_REAL, SIGALRM, SIGCHLD, SIGHUP, SIGKILL, SIGTERM, block_all, setitimer
@@ -61,13 +61,15 @@ from syd_pool.worker.main import handlers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from mmap import mmap
 
     from syd_pool.cli.config import RunConfig
+    from syd_pool.policy import Ruleset
 
 EXIT_TIMEOUT = 124  # spec 1.16
 EXIT_BUG = 70  # EX_SOFTWARE
 POLLIN, POLLHUP = 1, 16
-WALL_NOHANG = 0x40000000 | os.WNOHANG | os.WUNTRACED | 0x20000000  # __WALL, __WNOTHREAD: see wait(2)
+WALL_NOHANG = 0x40000000 | os.WNOHANG | os.WUNTRACED  # __WALL: see wait(2)
 RUN_ID = 1
 FAREWELL_MS = 1000
 MOST_SWEPT = 64  # tracees up to which one waitpid(-1), which walks them all, is cheaper than two more by pid
@@ -143,9 +145,9 @@ def _start(this: Run) -> None:
     config, identity = this.config, _may_change_identity(this.config)
     prepared = spawn.prepare(config, this.ptrace, identity, privileges.limits(config.rules))
     this.prepared = prepared
-    pid = os.fork()
-    if pid == 0:
-        spawn.child(prepared)
+    if "lock" in config.rules.enabled:
+        _confine(this)
+    pid = this.fork(lambda: spawn.child(prepared))
     this.eldest = this.control.q[c.H_ELDEST] = pid
     this.eldest_pidfd = os.pidfd_open(pid)
     adopt(this, pid)
@@ -169,6 +171,13 @@ def _start(this: Run) -> None:
         return
     _set_alarm(this)
     spawn.take_listener(prepared, pid, this.eldest_pidfd, lambda listener: _listen(this, listener))
+
+
+def _confine(this: Run) -> None:
+    """sandbox/lock: command and workers are born inside a Landlock domain.  Raises SetupFailed."""
+    from syd_pool.tracer import inside
+
+    this.fork = inside.choose(this.config.rules, lambda text: this.log("lock", os.getpid(), "sandbox/lock", text))
 
 
 def _listen(this: Run, listener: int) -> None:
@@ -213,11 +222,18 @@ def _on_outcome(this: Run) -> None:
         this.log_line(b"info", "run", this.eldest, "the command has been started")
         return
     _failed(this, failed)
-    rules = this.config.rules
-    silent = "exec" in rules.enabled and not rules.has_rules(ALLOW, ["exec"])
-    if failed.reason == "exec" and failed.errno == EACCES and silent:
-        os.write(2, b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n")
+    if failed.reason == "exec" and failed.errno == EACCES:
+        os.write(2, _nothing_executes(this.config.rules))
     this.ended = True
+
+
+def _nothing_executes(rules: Ruleset) -> bytes:
+    """How to begin, for rules that let nothing at all be executed; b"" where they do."""
+    if "lock" in rules.enabled and all(right != "exec" for right, _ in rules.landlock):
+        return b"syd-pool: sandbox/lock lets nothing be executed: try -p landlock, or -m allow/lock/rpath,exec+/usr\n"
+    if "exec" in rules.enabled and not rules.has_rules(ALLOW, ["exec"]):
+        return b"syd-pool: no rule allows to execute anything: try `-p user', or -m 'allow/exec+/usr/***'\n"
+    return b""
 
 
 def _create(config: RunConfig) -> Run:
@@ -238,6 +254,8 @@ def _create(config: RunConfig) -> Run:
     this.log_out, this.log_in = datagram_pair()
     this.log_in.setblocking(False)
     this.monitor_config = _monitor_config(config, nproc, most)
+    if keeps_log(rules):
+        this.log_ring = this.monitor_config.ring = _log_ring(config)
     rows = list(in_force(rules, _may_change_identity(config), config.signal_scope))
     this.notified = frozenset(NR[row[0]] for row in rows if row[1] == NOTIFY or (row[1] == TRACE and not this.ptrace))
     if this.ptrace:
@@ -245,12 +263,25 @@ def _create(config: RunConfig) -> Run:
         this.traced = {NR[row[0]]: _TRACED[row[0]] for row in rows if row[1] == TRACE}
     else:
         this.facts = UMASK_UNKNOWN << UMASK_SHIFT
+        if not config.signal_scope:
+            why = "before Linux 6.12 ptrace(2) of the command's own does nothing"
+            this.log("ptrace", os.getpid(), "trace/allow_unsafe_ptrace", why)
     if config.timeout is not None:
         this.deadline = monotonic() + config.timeout
     # Every descriptor of a poll costs each call: the listeners, and all the rest behind one
     this.poller, this.others = select.poll(), select.epoll()
     this.poller.register(this.others, POLLIN)
     return this
+
+
+def _log_ring(config: RunConfig) -> mmap:
+    """Memory for the log's last lines.  Raises SetupFailed."""
+    from syd_pool.shm import logring
+
+    try:
+        return logring.create(config.log_buffer or logring.SIZE)
+    except (OSError, ValueError, OverflowError):
+        raise spawn.SetupFailed(ENOMEM, "internal", f"no memory for a log of {config.log_buffer} bytes") from None
 
 
 def _may_change_identity(config: RunConfig) -> bool:

@@ -13,18 +13,16 @@ from syd_pool.linux.libc import (
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
     add_seals,
-    close_all_but,
 )
-from syd_pool.linux.sockets import seqpacket_pair, socket
 from syd_pool.policy import describe
 from syd_pool.policy.parse import bad
+from syd_pool.shm.control import H_PRINTER
 from syd_pool.shm.ring import F_CHROOTED
+from syd_pool.tracer import aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syd_pool.tracer.state import Run
-
-MSG_DONTWAIT = 0x40
 
 
 def facts(run: Run) -> dict[str, object]:
@@ -32,19 +30,19 @@ def facts(run: Run) -> dict[str, object]:
     found: dict[str, object] = {"id": run.config.run_id, "cpid": run.eldest}
     state = describe.state(run.config.rules)
     state["chroot"] = bool(run.facts & F_CHROOTED)
-    return {**found, **state, "api": describe.api()}
+    return {**found, **state}
 
 
 def as_json(run: Run, indent: bool = True) -> bytes:
     """The state as JSON."""
-    import orjson
+    from syd_pool.policy.interface import specification
 
-    return orjson.dumps(facts(run), option=orjson.OPT_INDENT_2 if indent else 0) + b"\n"
+    return describe.as_json({**facts(run), "api": specification()}, indent)
 
 
 def as_text(run: Run) -> bytes:
     """The state as lines for people."""
-    return describe.text(facts(run)).encode("utf-8", "backslashreplace")
+    return describe.as_text(facts(run))
 
 
 _shown: list[tuple[object, int]] = []  # of what, its descriptor: made anew when something has changed
@@ -61,6 +59,17 @@ def state_fd(run: Run) -> int:
     return os.open(b"/proc/self/fd/%d" % _shown[0][1], os.O_RDONLY | os.O_CLOEXEC)
 
 
+def helper_fd(name: str) -> int:
+    """A read-only descriptor of a library for those who speak to us (syd.sh, syd.el).  Raises OSError."""
+    from syd_pool.policy.interface import helper
+
+    fd = _sealed(helper(name))
+    try:
+        return os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
 def _sealed(data: bytes) -> int:
     """A file in memory that holds `data` for ever."""
     fd = os.memfd_create("syd", MFD_CLOEXEC | MFD_ALLOW_SEALING)
@@ -74,35 +83,12 @@ def _sealed(data: bytes) -> int:
     return fd
 
 
-_printing: list[socket] = []  # hangs up when what was printed last has been read
-
-
 def print_state(run: Run, machine: bool) -> None:
     """On our standard error, by a process of its own: nobody can make us wait there.
 
     Raises BadRule EAGAIN while the one before has not been read; OSError.
     """
-    if _printing and not _has_hung_up(_printing[0]):
+    if aside.busy(run, H_PRINTER):
         raise bad("dump" if machine else "stat", "what was printed last has not been read yet", errno=EAGAIN)
     data = as_json(run) if machine else as_text(run)
-    ours, theirs = seqpacket_pair()
-    pid = os.fork()
-    if pid:
-        os.waitpid(pid, 0)  # it only forks
-        theirs.close()
-        _printing[:] = [ours]
-        return
-    try:
-        if os.fork() == 0:
-            close_all_but({2, theirs.fileno()})
-            while data:
-                data = data[os.write(2, data) :]
-    finally:
-        os._exit(0)
-
-
-def _has_hung_up(end: socket) -> bool:
-    try:
-        return end.recv(1, MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
+    aside.start(run, H_PRINTER, "syd_show", lambda _: describe.write(data))

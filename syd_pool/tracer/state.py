@@ -7,6 +7,7 @@ tracer nothing, and the truth is in memory that only the tracer writes.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 from syd_pool.linux.notify import NOTIF_SIZE
@@ -16,9 +17,11 @@ from syd_pool.shm.ring import Q_HEAD, SLOTS, W_DONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from _socket import socket as socket_type
     from collections.abc import Callable, Iterable
+    from mmap import mmap
     from select import epoll, poll
+    from typing import NoReturn
 
     from monitor.config import Config
     from syd_pool.boundary.spawn import Prepared
@@ -26,12 +29,22 @@ if TYPE_CHECKING:
     from syd_pool.shm.ring import Ring
     from syd_pool.tracer.commands import Asker
 
+    Fork = Callable[[Callable[[], NoReturn]], int]
+
 MSG_DONTWAIT = 0x40
 
 DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
 FULL = 8  # ... of any worker before calls wait in the kernel: RECV walks past all that were received (3.1)
 LOW = 2  # ... of a worker that gets new ones after that, so that it does not wait for them
 STALL_S = 0.001  # so long without that, and the workers beyond one for each CPU are asked
+
+
+def fork(child: Callable[[], NoReturn]) -> int:
+    """Fork; the child does `child`.  Returns its process id.  Raises OSError."""
+    pid = os.fork()
+    if pid == 0:
+        child()
+    return pid
 
 
 class Task:
@@ -112,10 +125,13 @@ class Worker:
         "skip",
         "slots",
         "socket",
+        "vault",
         "words",
     )
 
-    def __init__(self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket, cpu: int):
+    def __init__(
+        self, index: int, generation: int, request: Ring, page: Ring, bell: int, socket: socket_type, cpu: int
+    ):
         self.index = index
         self.generation = generation
         self.request = request
@@ -136,6 +152,7 @@ class Worker:
         self.settled = -1  # the last slot that the tracer itself answered on this worker's word
         self.runs: set[int] = set()
         self.lied = False  # it claimed what cannot be: nothing it says counts any more
+        self.vault: socket_type | None = None  # two-step: where the file is that it installs (deaths.py)
         self.reason = 0  # why we killed it, monitor.protocol REASON_*
 
     def in_flight(self) -> list[int]:
@@ -162,12 +179,12 @@ class Run:
         self.others: epoll = None  # type: ignore[assignment]  # everything but the listeners
         self.signals = -1  # signalfd
         self.back_bell = -1  # eventfd rung for completions
-        self.monitor: socket | None = None
+        self.monitor: socket_type | None = None
         self.monitor_pid = 0
         self.monitor_page: Ring | None = None
         self.untold: list[Worker] = []  # of whom the monitor knows nothing yet
-        self.log_in: socket | None = None
-        self.log_out: socket | None = None
+        self.log_in: socket_type | None = None
+        self.log_out: socket_type | None = None
 
         self.tasks: dict[int, Task] = {}
         self.early_dead: set[int] = set()  # threads that died before the event of their parent was seen
@@ -200,14 +217,18 @@ class Run:
         self.position = 0  # of the journal, in every slot from now on
         self.journal: Ring | None = None  # edits of the rules; None where they never change
         self.sealed = False  # ... and no command is written there any more
+        self.peers: Ring | None = None  # who connected (tracer/peers.py); None where connect(2) is native
+        self.diag = -1  # a socket to ask for Unix sockets by, once it is needed
         self.bound: set[bytes] = set()  # addresses that trace/allow_safe_bind has added
         self.ghost = False  # the listener is being let go: nobody judges any more (tracer/ghost.py)
-        self.outside: socket | None = None  # to who executes outside the sandbox (tracer/outside.py)
-        self.ipc: socket | None = None  # to who serves the control socket (tracer/control_socket.py)
+        self.outside: socket_type | None = None  # to who executes outside the sandbox (tracer/outside.py)
+        self.ipc: socket_type | None = None  # to who serves the control socket (tracer/control_socket.py)
         self.ipc_pid = 0
         self.ipc_serving = False
         self.asked: dict[int, Asker] = {}  # ... number of what it has been asked -> who is to be answered
         self.requests = 0  # how many there were
+        self.log_ring: mmap | None = None  # the log's last lines, where somebody may read them (tracer/syslog.py)
+        self.log_read = self.log_cleared = 0  # bytes of it that were taken by READ, that CLEAR has passed
         self.serving: set[int] = set()  # notifications that the tracer itself has to answer, now or later
         self.watched: dict[int, Callable[[Run], None]] = {}  # other descriptors of the poll -> who serves them
         self.facts = 0  # F_* of shm/ring.py, in every slot from now on
@@ -217,6 +238,7 @@ class Run:
         self.cred_counter = 0
 
         self.ptrace = True
+        self.fork: Fork = fork  # the command and the workers; inside.py where sandbox/lock is on
         self.eldest = 0
         self.eldest_pidfd = -1
         self.prepared: Prepared = None  # type: ignore[assignment]  # set by run.py
@@ -225,6 +247,7 @@ class Run:
         self.eldest_ended = False
         self.hung_up = False  # the last task under the filter is gone
         self.stopped = False  # the eldest is in a group stop, and the keeper with it
+        self.taken: dict[str, int] = {}  # "setuid", "setgid" -> the id that a rule has let somebody change to
         self.boot_failures = 0  # workers in a row that died before they were ready
         self.reason = "setup"  # of the end, for --status-fd
         self.deadline = 0.0

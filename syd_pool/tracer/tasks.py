@@ -64,6 +64,18 @@ def note_umask(run: Run) -> None:
     run.died.clear()
 
 
+def born_of(tid: int, parent: int) -> bool:
+    """Does a thread live now that thread group `parent` has made: one of its own, or a child?
+
+    Its number may have been that of one whose parent died before it could tell of it.
+    """
+    try:
+        text = proc.status(tid)
+    except OSError:
+        return False
+    return parent in (int(proc.field(text, b"Tgid:")), int(proc.field(text, b"PPid:")))
+
+
 def executed(run: Run, tid: int, old_tid: int) -> Task:
     """exec: the calling thread has become the leader, its siblings are gone, the memory is new.
 

@@ -37,6 +37,7 @@ from syd_pool.shm.ring import (
     C_BOUND,
     C_CHROOT,
     C_COMMAND,
+    C_CONNECTED,
     C_DESCRIPTOR,
     C_EXIT,
     C_IDENTITY,
@@ -70,11 +71,13 @@ from syd_pool.worker.numbers import free_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from _socket import socket as socket_type
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from syd_pool.shm.ring import Ring
+
+    Note = TypeVar("Note")
 
 _pack_id = Struct("<Q").pack_into
 _id = bytearray(8)  # ioctl() takes bytes at three times the price
@@ -82,6 +85,7 @@ _id = bytearray(8)  # ioctl() takes bytes at three times the price
 SEND, TWO_STEP, STRICT = "send", "two-step", "strict"
 
 
+AWAIT = 0.05  # seconds that somebody is waited for whose worker may have died before it said what it had done
 LOG_BURST, LOG_EACH_SECOND = 400.0, 100.0  # lines of denials that a worker hands to the log
 
 
@@ -98,6 +102,7 @@ class Caller(Call):
         "announced",
         "answered",
         "borrowed",
+        "deposited",
         "execs_wait",
         "facts",
         "gone",
@@ -112,10 +117,13 @@ class Caller(Call):
         "response",
         "umask_gen",
         "umasks",
+        "vault",
         "words",
     )
 
-    def __init__(self, page: Ring, request: Ring, bell: int, socket: socket, log_socket: socket | None, answers: str):
+    def __init__(
+        self, page: Ring, request: Ring, bell: int, socket: socket_type, log_socket: socket_type | None, answers: str
+    ):
         self.page = page
         self.words = page.q
         self.requests = request.q
@@ -128,6 +136,8 @@ class Caller(Call):
         self.borrowed: list[int] = []  # duplicates of the caller's, which may not outlive the answer
         self.response = bytearray(RESP.size)
         self.announced = 0  # number of the last `may block` announcement that was not acknowledged yet
+        self.vault: tuple[socket_type, socket_type] | None = None  # two-step: in, out; the tracer has the second, too
+        self.deposited = False
         self.magic = False
         self.journal: Ring | None = None  # edits of the rules, where they may change
         self.handed_over = False
@@ -227,6 +237,18 @@ class Caller(Call):
         self._complete(C_BOUND, 0)
         raise Gone
 
+    def note_connected(self, cookie: int, identity: int, inode: int) -> None:
+        self._complete(C_CONNECTED, 0, cookie, identity, inode)
+
+    def await_note(self, find: Callable[[], Note | None]) -> Note | None:
+        until = monotonic() + AWAIT
+        while (found := find()) is None and monotonic() < until:
+            nanosleep(0.0002)
+        return found
+
+    def place(self, fd: int, flags: int) -> int:
+        return self._addfd(fd, flags, 0)
+
     def note_traceme(self) -> None:
         # The tracer answers: what a thread was told before is known to it alone.
         self.handed_over = True
@@ -301,9 +323,32 @@ class Caller(Call):
             self._addfd(fd, flags, SECCOMP_ADDFD_FLAG_SEND, number)
             self.count_answer()
         elif self._answers != STRICT or not self._hand_over(fd, flags, phase, number, alone):
-            number = self._addfd(fd, flags, 0, number)
-            words[W_NUMBER] = installed(self.index, number)
+            self._deposit(fd)
+            try:
+                number = self._addfd(fd, flags, 0, number)
+                words[W_NUMBER] = installed(self.index, number)
+            finally:
+                self._take_back()
             self.answer(number)
+
+    def _deposit(self, fd: int) -> None:
+        """Two-step: have the file where the tracer finds it should we die before the number is published.
+
+        Where the user has too many descriptors in flight (unix(7), ETOOMANYREFS) it goes without.
+        """
+        if self.vault is not None:
+            try:
+                send_fd(self.vault[0], self.index.to_bytes(8, "little"), fd)
+            except OSError as error:
+                if error.errno != ETOOMANYREFS:
+                    raise
+                return
+            self.deposited = True
+
+    def _take_back(self) -> None:
+        if self.deposited and self.vault is not None:
+            self.deposited = False
+            os.close(receive_fd(self.vault[1], 8)[1])
 
     def _forced(self, fd: int, flags: int) -> tuple[int, int]:
         """(flags, number) of a descriptor on which the options force something; number 0 is the lowest."""

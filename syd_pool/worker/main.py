@@ -32,10 +32,12 @@ from syd_pool.linux.notify import (
 )
 from syd_pool.linux.numbers import NR
 from syd_pool.linux.signals import SIGUSR1, block_all, signal
+from syd_pool.linux.unix_diag import open_diag
 from syd_pool.policy.live import replay
 from syd_pool.policy.lock import ON
 from syd_pool.shm.control import OwnPids, map_control
 from syd_pool.shm.journal import map_journal, since
+from syd_pool.shm.peers import map_peers
 from syd_pool.shm.ring import (
     C_READY,
     C_VERDICT,
@@ -109,11 +111,13 @@ class Birth:
         "log",
         "page",
         "parent",
+        "peers",
         "position",
         "request",
         "rules",
         "run_id",
         "socket",
+        "vault",
     )
     request: int
     page: int
@@ -125,8 +129,10 @@ class Birth:
     cpu: int
     parent: int
     journal: int  # memfd of the journal, -1 where the rules cannot change
+    peers: int  # memfd of who connected, -1 where connect(2) is native
     listener: tuple[int, int] | None  # (run, its listener) where there is one already: no OPEN comes for it
     position: int  # of the journal that `rules` are at
+    vault: tuple[socket_type, socket_type] | None  # two-step: a queue for the file that is being installed
     answers: str
     rules: Ruleset
     run_id: str
@@ -180,8 +186,10 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
         keep.add(birth.listener[1])
     if birth.log is not None:
         keep.add(birth.log.fileno())
-    if birth.journal >= 0:
-        keep.add(birth.journal)
+    keep.update(end.fileno() for end in birth.vault or ())
+    for fd in (birth.journal, birth.peers):
+        if fd >= 0:
+            keep.add(fd)
     close_all_but(keep)
     os.chdir("/")
     umask = os.umask(0)
@@ -192,6 +200,7 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     os.close(birth.page)
     os.close(birth.request)
     caller = Caller(page, request, birth.back_bell, birth.socket, birth.log, birth.answers)
+    caller.vault = birth.vault
     caller.umasks = {0: umask}
     caller.execs_wait = NR["execve"] in birth.handlers and not birth.rules.option("trace/allow_unsafe_ptrace")
     caller.rules, caller.run_id = birth.rules, birth.run_id
@@ -199,6 +208,9 @@ def _settle(birth: Birth) -> tuple[Caller, Ring]:
     if birth.journal >= 0:
         caller.journal = map_journal(birth.journal)
         os.close(birth.journal)
+    if birth.peers >= 0:
+        caller.peers = map_peers(birth.peers), open_diag()
+        os.close(birth.peers)
     caller.own_pids = OwnPids(map_control(birth.control))
     os.close(birth.control)
     mode = birth.rules.option("trace/memory_access")

@@ -96,3 +96,26 @@ def test_arguments_are_logged_when_asked_for(options: tuple[str, ...], shown: bo
     denials = [line for line in lines if line["ctx"] == "access"]
     assert len(denials) == 1, done.stderr
     assert ("args" in denials[0]) is shown
+
+
+NAMES = """
+import ctypes
+prctl = ctypes.CDLL(None).prctl
+prctl(15, b'first')
+prctl(15, b'a\\x01b')
+print(prctl(15, 8), open('/proc/self/comm').read())
+"""
+
+
+@pytest.mark.parametrize(("level", "logged"), [(1, []), (2, ["first", "610162"]), (3, ["first", "610162"])])
+def test_names_and_requests_are_logged_when_asked_for(level: int, logged: list[str]) -> None:
+    """log/verbose:2 shows who names himself, which works as ever; 3 adds what the kernel said of a denied call."""
+    command = [SYD, "-poff", f"-mlog/verbose:{level}", "-mtrace/allow_unsafe_exec_nopie:1", "-msandbox/mkdir:on", "--"]
+    env = {**os.environ, "SYD_QUIET_TTY": "1", "SYD_LOG": "info"}
+    done = subprocess.run([*command, PYTHON, "-ISc", NAMES], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["-1", "a\x01b"], done.stderr
+    names = [json.loads(line) for line in done.stderr.splitlines() if '"ctx":"name"' in line]
+    assert [line["name"] for line in names] == logged[: len(names)] and len(names) == len(logged)
+    done = subprocess.run([*command, "/bin/mkdir", "/srv/no"], env=env, capture_output=True, text=True, timeout=60)
+    (denied,) = [json.loads(line) for line in done.stderr.splitlines() if '"ctx":"access"' in line]
+    assert ("req" in denied) is (level == 3)

@@ -230,6 +230,31 @@ def test_a_child_that_is_seen_before_its_parents_event() -> None:
     assert stranger.cred_gen == 2 and tasks.adopt(run, 1, Task(7, 7)).cred_gen == 0
 
 
+def test_a_number_of_the_early_dead_that_lives_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B1: a thread died before its parent's event, and that parent before it told: whoever has the number next is
+    told of as usual; an event that is about the dead one leaves the living alone."""
+    run: Any = Tracked()
+    born: dict[int, int] = {}
+    monkeypatch.setattr(events, "born_of", lambda child, parent: born.get(child) == parent)
+    monkeypatch.setattr(events.ptrace, "cont", lambda *_: None)
+    run.cred_counter = 3
+    parent = run.tasks[50] = Task(50, 50)
+    for _ in range(2):  # the event of one that has died makes no task
+        run.early_dead.add(77)
+        events._on_birth(run, 77, parent)
+        assert 77 not in run.tasks and not run.early_dead
+    run.early_dead.add(77)
+    born[77] = 50
+    events._on_birth(run, 77, parent)
+    assert (run.tasks[77].cred_gen, run.early_dead) == (0, set()), "it has its parent's identity"
+    stranger = run.tasks[78] = tasks.adopt(run, 78)
+    events._on_birth(run, 78, parent)
+    assert stranger.guessed and stranger.cred_gen == 3, "its own stop came first, and it is not this parent's"
+    born[78] = 50
+    events._on_birth(run, 78, parent)
+    assert not stranger.guessed and stranger.cred_gen == 0, "control: it is"
+
+
 @pytest.mark.parametrize("kind", ["thread", "thread-sigchld", "thread-vfork"])
 def test_a_thread_that_is_announced_as_a_process(runner: Runner, arena: Arena, kind: str) -> None:
     """A thread made with SIGCHLD or CLONE_VFORK comes as fork or vfork: `kill` still ends the process it is in."""

@@ -150,7 +150,7 @@ def test_signals_are_judged_where_landlock_has_no_scope(off: Both) -> None:
         ("prlimit64", [(0, 7, 1, 0), (0, 7, 0, 1)], [(9, 7, 1, 0), (9, 7, 1 << 32, 0)]),
         ("move_pages", [(0, 1)], [(5, 1)]),
         ("migrate_pages", [(0, 1)], [(5, 1)]),
-        ("perf_event_open", [(1, 0, -1)], [(1, 5, -1), (1, -1, 0)]),
+        ("perf_event_open", [(1, 0, -1)], [(1, 5, -1), (1, -1, 0), (1, 0, 0, -1, 4), (1, 0, 0, -1, 12)]),
     ],
 )
 def test_what_slows_others_down_is_judged(

@@ -293,6 +293,33 @@ def test_only_the_change_of_a_rule_is_made() -> None:
     assert free[0] == "0", "control: with all capabilities the first change is made"
 
 
+FORKED = """
+import os
+for calls in {calls!r}:
+    pid = os.fork()
+    if not pid:
+        for name, args in calls:
+            try:
+                getattr(os, name)(*args); print(0, end=" ", flush=True)
+            except OSError as e:
+                print(e.errno, end=" ", flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@root
+@pytest.mark.parametrize(("call", "kind"), [("setresuid", "setuid"), ("setresgid", "setgid")])
+def test_a_run_changes_to_one_id_only(call: str, kind: str) -> None:
+    """syd(7), SafeSetID: the first id that is changed to is the only one, for every process; it may be taken again."""
+    first, other = (call, (65534,) * 3), (call, (1000,) * 3)
+    calls = [[first, other], [first], [(call, (-1, 65534, -1)), (call, (-1, 1000, -1)), (call, (-1, 0, -1))]]
+    rules = (f"{kind}+0:65534", f"{kind}+65534:1000")
+    assert python(FORKED.format(calls=calls), *rules).split() == ["0", "1", "0", "0", "1", "0"]
+    control = python(FORKED.format(calls=[[other]]), f"{kind}+0:1000")
+    assert control.split() == ["0"], "control: by itself the other change is made"
+
+
 @root
 def test_groups_are_changed_by_rule() -> None:
     """setgid+0:65534; a list of groups may hold what the rule names, and nothing else."""

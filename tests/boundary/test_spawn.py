@@ -300,7 +300,7 @@ def test_when_a_step_fails_the_command_never_runs(step: str, delay: float, monke
         "descriptors": ("close_all_but", libc),
         "privileges": ("prctl", libc),
         "limits": ("put_limits", spawn.privileges),
-        "landlock": ("_scope_signals", spawn),
+        "landlock": ("_scope", spawn),
         "filter": ("load", spawn),
         "listener": ("load", spawn),
     }[step]

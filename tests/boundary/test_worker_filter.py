@@ -222,7 +222,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "bind without cookies": raw("bind", -1, 0, 0),
     "restricting itself without cookies": raw("landlock_restrict_self", -1, 0),
     "a process of its own": raw("clone", 17, 0, 0, 0, 0),
-    "getsockopt outside its list": lambda: libc.raw_socket_option(-1, 17),
+    "getsockopt outside its list": lambda: libc.raw_socket_option(-1, 59),
     "set-id without cookies": raw("setfsuid", 0),
     "setting a limit": raw("prlimit64", 0, 7, 1),
     "mount": raw("mount", 0, 0, 0, 0, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from errno import EBADF, EBADFD, EINVAL, EOPNOTSUPP, EPERM
+from errno import EBADF, EBADFD, EINVAL, EPERM
 from pathlib import Path
 
 import pytest
@@ -184,7 +184,14 @@ def test_variables_that_are_configuration_commands() -> None:
         ("SYD_TMOUT", "timeout:5s"),
         ("SYD_RLIMIT_NOFILE", "rlimit/nofile:64"),
     ]
-    assert refusal(environment.refuse_unbuilt, {"SYD_LOG_BUF_LEN": "4k"}) == EOPNOTSUPP
+
+
+def test_the_size_of_the_log_in_memory() -> None:
+    """SYD_LOG_BUF_LEN, as people write sizes."""
+    assert environment.log_buffer({}) == environment.log_buffer({"SYD_LOG_BUF_LEN": ""}) == 0
+    assert environment.log_buffer({"SYD_LOG_BUF_LEN": "64K"}) == 65536
+    for text in ("x", "1", "2G", "-1"):
+        assert refusal(environment.log_buffer, {"SYD_LOG_BUF_LEN": text}) == EINVAL
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "\u0663"])

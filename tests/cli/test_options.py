@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, EOPNOTSUPP
+from errno import EINVAL
 
 import pytest
 from hypothesis import given
@@ -80,9 +80,6 @@ def test_a_value_may_look_like_an_option_or_the_end() -> None:
         (["-m"], EINVAL, "needs a value"),
         (["--profile"], EINVAL, "needs a value"),
         (["--verbose=3"], EINVAL, "takes no value"),
-        (["--api"], EOPNOTSUPP, "--api is not supported"),
-        (["--el"], EOPNOTSUPP, "--el"),
-        (["--sh"], EOPNOTSUPP, "--sh"),
     ],
 )
 def test_a_mistake_is_named(words: list[str], errno: int, text: str) -> None:

@@ -41,7 +41,7 @@ def _identity(path: Path | str | bytes) -> tuple[int, int]:
 def _loader() -> str:
     fd = os.open("/bin/true", os.O_RDONLY)
     try:
-        name = program.elf_loader(fd, os.pread(fd, 256, 0))
+        name = program.elf(fd, os.pread(fd, 256, 0))[0]
     finally:
         os.close(fd)
     assert name is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syd_pool.emulate.program import elf_loader, script_interpreter
+from syd_pool.emulate.program import elf, script_interpreter
 
 
 def _native_exec(path: Path | bytes) -> int:
@@ -71,7 +71,7 @@ def test_elf_loader_of_a_dynamic_program() -> None:
     """PT_INTERP of a system binary is the loader's path, the one the kernel maps."""
     fd = os.open("/bin/true", os.O_RDONLY)
     try:
-        loader = elf_loader(fd, os.pread(fd, 256, 0))
+        loader = elf(fd, os.pread(fd, 256, 0))[0]
     finally:
         os.close(fd)
     assert loader is not None
@@ -83,7 +83,7 @@ def _elf(tmp_path: Path, header: bytes, rest: bytes = b"") -> bytes | None:
     path = _write_program(tmp_path / "elf", header + rest)
     fd = os.open(path, os.O_RDONLY)
     try:
-        return elf_loader(fd, os.pread(fd, 256, 0))
+        return elf(fd, os.pread(fd, 256, 0))[0]
     finally:
         os.close(fd)
 

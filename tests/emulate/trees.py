@@ -140,6 +140,9 @@ class TreeCall(Call):
     def resume(self) -> None:
         self.resumed = True
 
+    def note_connected(self, cookie: int, identity: int, inode: int) -> None:
+        self.connected = cookie, identity, inode
+
     def condemn(self) -> None:
         self.condemned = True
 

@@ -222,6 +222,40 @@ def test_nobody_waits_for_who_reads(bench: Bench, speak: Path) -> None:
     os.close(reader)
 
 
+def test_who_prints_is_one_of_ours(bench: Bench) -> None:
+    """The process that prints the state belongs to the sandbox: the command neither sees nor signals it.
+
+    The control: it is there, and our test sees it.
+    """
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+    script = ("for i in 1 2 3; do test -e /dev/syd/dump; done; echo up; read pid; "
+              "test -e /proc/$pid/comm && echo seen; "
+              "kill -0 $pid && echo reached; echo done")  # fmt: skip
+    command = bench.command("nothing", ["/bin/sh", "-c", script], ["lock:off"])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writer) as run:
+        os.close(writer)
+        assert run.stdin is not None and run.stdout is not None
+        try:
+            assert run.stdout.readline() == b"up\n"
+            found = [pid for pid in os.listdir("/proc") if pid.isdigit() and comm_of(pid) == "syd_show"]
+            assert found, "nobody prints"
+            run.stdin.write(f"{found[-1]}\n".encode())
+            run.stdin.flush()
+            assert run.stdout.read() == b"done\n"
+        finally:
+            os.close(reader)
+    assert run.returncode == 0
+
+
+def comm_of(pid: str) -> str:
+    """A process's name; "" when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def test_panic(bench: Bench, speak: Path) -> None:
     """panic: everything ends at once with 127."""
     outcome, run = bench.run("nothing", [str(speak), "stat:/dev/syd/panic", "wait:9000"], 30, rules=["lock:off"])

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -316,6 +317,38 @@ def test_the_lock_says_what_the_socket_may(bench: Bench, state: str) -> None:
     with served(bench, f"lock:{state}") as (_, address):
         assert [ask(address, words).get("err", 0) for words in ("stat", tighter, looser)] == expected
         assert ask(address, "ping")["err"] == 0
+
+
+def resident(pid: int) -> int:
+    """Kilobytes of memory of a process."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmRSS:")[2].split()[0])
+
+
+def test_who_sends_more_than_is_carried_out_waits(bench: Bench) -> None:
+    """While a line is not carried out nothing more is read: a flood fills its own socket, not our memory; every line
+    is answered in the end, and others are served meanwhile."""
+    with served(bench) as (run, address):
+        server, tracer = run.one("syd_ipc"), run.one("syd_main")
+        line = Line(address)
+        line.say(b"prompt i\n")
+        before = resident(server)
+        os.kill(tracer, signal.SIGSTOP)
+        line.socket.settimeout(0.5)
+        flood, sent = b"sandbox/mkdir:on\n" * 4000, 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 30 << 20:
+                sent += line.socket.send(flood[sent % len(flood) :])
+        grown = resident(server) - before
+        assert ask(address, "ping")["msg"] == "PONG"
+        os.kill(tracer, signal.SIGCONT)
+        assert sent < 4 << 20, "it was all taken"
+        assert grown < 2048, grown
+        line.socket.shutdown(socket.SHUT_WR)
+        line.socket.settimeout(20)
+        answers = line.rest().count(b"\n")
+        # the line that was cut may be no command; it is answered like the others
+        assert answers == -(-sent // 17), (answers, sent)
 
 
 @root_only

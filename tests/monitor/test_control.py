@@ -18,7 +18,7 @@ def test_offsets() -> None:
     words = {name: value for name, value in vars(c).items() if name.startswith("H_")}
     assert len(set(words.values())) == len(words)
     assert max(words.values()) < c.HEADER // 8
-    assert (c.H_EXIT, c.H_BEAT, c.H_SLOTS, c.H_BACKLOG, c.H_TRACER) == (0, 1, 2, 3, 5)
+    assert (c.H_EXIT, c.H_SLOTS, c.H_BACKLOG, c.H_TRACER) == (0, 2, 3, 5)
     assert (c.R_PID, c.R_STATE, c.R_HEAD, c.R_SINCE, c.R_TID, c.R_SEQ) == (0, 1, 2, 3, 4, 5)
     assert [c.record(i) * 8 for i in (0, 1, 1023)] == [4096, 4160, 69568]
     assert c.SIZE == 69632

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor import log as logs
-from monitor.config import Config, from_environment, level
+from monitor.config import Config
 from monitor.limit import BURST, EACH_SECOND, Limit
 from monitor.protocol import M_BAD, M_DROPPED, M_LINES
 from syd_pool.shm.logline import KEYS, encode
@@ -216,11 +216,7 @@ def test_integers_beyond_64_bits(bench: Bench) -> None:
 
 
 def test_levels() -> None:
-    """Names, numbers, what is filtered; nonsense is refused."""
-    assert [level(name) for name in ("emerg", "warn", "notice", "debug", "0", "7")] == [0, 4, 5, 7, 0, 7]
-    for bad in ("", "8", "WARN", "-1", "warning"):
-        with pytest.raises(ValueError, match="log level"):
-            level(bad)
+    """What is filtered."""
     for threshold, shown in ((4, ["a"]), (5, ["a", "b"]), (3, []), (7, ["a", "b", "c"])):
         bench = Bench(log_level=threshold)
         for text, name in ((b"a", b"warn"), (b"b", b"notice"), (b"c", b"debug")):
@@ -228,19 +224,6 @@ def test_levels() -> None:
         bench.log.pump()
         assert [line["path"] for line in bench.lines()] == shown
         bench.close()
-
-
-def test_environment() -> None:
-    """SYD_LOG, SYD_LOG_FD (negative: none; a closed one is EBADF), SYD_QUIET_TTY, SYD_FORCE_TTY."""
-    config = from_environment({}, 2)
-    assert (config.log_level, config.log_fd, config.pretty) == (4, 2, None)
-    config = from_environment({"SYD_LOG": "info", "SYD_LOG_FD": "-3", "SYD_QUIET_TTY": ""}, 2)
-    assert (config.log_level, config.log_fd, config.pretty) == (6, -1, False)
-    assert from_environment({"SYD_FORCE_TTY": "1"}, 2).pretty is True
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        from_environment({"SYD_LOG_FD": "1000000"}, 2)
-    with pytest.raises(ValueError, match="log level"):
-        from_environment({"SYD_LOG": "loud"}, 2)
 
 
 # --- sinks ---------------------------------------------------------------------------------------

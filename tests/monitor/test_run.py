@@ -598,14 +598,14 @@ def test_leaving_takes_no_time(tracer: FakeTracer) -> None:
 
 def test_statistics(tracer: FakeTracer) -> None:
     """One JSON object: every counter by its name, every worker with what psutil knows."""
-    tracer.page.q[c.H_DISPATCHED] = 41
+    tracer.page.q[c.H_AGAIN] = 41
     tracer.workers[0].page.q[ring.W_ANSWERED] = 12
     read, write = os.pipe()
     tracer.send(p.STATS, fd=write)
     os.close(write)
     with open(read) as file:
         facts = json.loads(file.read())
-    assert facts["pool"]["dispatched"] == 41
+    assert facts["pool"]["again"] == 41
     assert facts["pool"]["tracer"] == os.getpid()
     assert [worker["state"] for worker in facts["workers"]] == ["ready", "ready"]
     assert facts["workers"][0]["answered"] == 12

@@ -7,7 +7,7 @@ import signal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.protocol import REASON_BOOT, REASON_NONE, REASON_PANIC, REASON_STALL
+from monitor.protocol import REASON_BOOT, REASON_NONE, REASON_STALL
 from monitor.scale import (
     MS,
     STEP,
@@ -102,7 +102,7 @@ def test_exhausted() -> None:
 
 
 def test_own_making() -> None:
-    """A crash, an exit, a stall: its own.  A kill by others, a slow birth, `panic`: not."""
+    """A crash, an exit, a stall: its own.  A kill by others, a slow birth: not."""
     for sig in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGSYS, signal.SIGILL, signal.SIGFPE):
         assert own_making(sig, REASON_NONE), sig
         assert own_making(sig | 0x80, REASON_NONE), "with a core dump"
@@ -113,7 +113,6 @@ def test_own_making() -> None:
     for sig in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         assert not own_making(sig, REASON_NONE), sig
     assert not own_making(signal.SIGKILL, REASON_BOOT)
-    assert not own_making(signal.SIGABRT, REASON_PANIC)
 
 
 def test_backoff_doubles_and_is_capped() -> None:

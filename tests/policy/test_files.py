@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from syd_pool.policy import Ruleset, files
+from syd_pool.policy import Ruleset, expand, files
+from syd_pool.policy.categories import LOCK_DEFAULTS
 from syd_pool.policy.errors import BadRule
-from syd_pool.policy.files import left_out
+from syd_pool.policy.files import left_out, profile_commands
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_profiles() -> None:
     assert not rules.enabled
     assert rules.lock == "exec"
     refusals = dict.fromkeys(("", "nope", "zz", "OFF", "../off"), EINVAL)
-    refusals |= dict.fromkeys(("container", "i", "debug", "MPc"), EOPNOTSUPP)
+    refusals |= dict.fromkeys(("container", "i", "immutable", "MPc"), EOPNOTSUPP)
     for name, errno in refusals.items():
         with pytest.raises(BadRule) as caught:
             rules.profile(name)
@@ -147,7 +148,7 @@ def test_profiles() -> None:
 
 def test_only_profiles_may_leave_lines_out(folder: Path) -> None:
     """if_built and unbuilt are no commands in a user's file: a line there is carried out or refused."""
-    for line in ("if_built trace/force_rand_fd:1", "unbuilt nothing"):
+    for line in ("if_built trace/force_rand_fd:1", "unbuilt nothing", "if_exists allow/lock/read+/usr"):
         assert refused(write(folder / "x.syd-3", line + "\n")).errno == EINVAL
 
 
@@ -159,6 +160,19 @@ def test_what_a_profile_leaves_out_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     missing = dict(left_out(rules, "hide"))
     assert list(missing) == ["quiet.syd-3:1: crypt+/x"] and all(missing.values())
     assert "walk" in rules.enabled and rules.lock == "off"
+
+
+def test_lock_rules_of_profiles_are_for_paths_that_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """if_exists: at the start and where the path is there; a running sandbox takes no lock rule."""
+    monkeypatch.chdir(tmp_path)
+    rules = Ruleset()
+    rules.profile("cwd")
+    assert ("write", str(tmp_path)) in rules.landlock
+    assert profile_commands(rules, "cwd") == [f"allow/all+{tmp_path}/***"]
+    monkeypatch.setitem(expand._COMPUTED, "SYD_PWD", lambda: "/no/such/place")
+    rules = Ruleset()
+    rules.profile("cwd")
+    assert rules.landlock == list(LOCK_DEFAULTS)
 
 
 def test_a_profile_may_be_locked_out() -> None:

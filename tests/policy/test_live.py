@@ -186,3 +186,20 @@ def test_drop_holds_for_files_and_options_too() -> None:
             with pytest.raises(BadRule) as caught:
                 rules.apply(line)
             assert caught.value.errno == EPERM, line
+
+
+def test_landlock_is_chosen_at_the_start() -> None:
+    """The kernel takes nothing back: a running sandbox neither edits it nor forgets it with reset."""
+    rules = Ruleset()
+    for line in ("sandbox/lock:on", "default/lock:deny", "allow/lock/read+/usr", "log/lock/new_exec_on:1", "lock:off"):
+        rules.apply(line)
+    before = list(rules.landlock)
+    for line in ("sandbox/lock:off", "default/lock:warn", "allow/lock/read+/etc", "log/lock/new_exec_on:0"):
+        with pytest.raises(BadRule) as caught:
+            live.edit(rules, line)
+        assert caught.value.errno == EBUSY, line
+    live.edit(rules, "sandbox/stat:on")
+    live.edit(rules, "reset")
+    assert "stat" not in rules.enabled, "control"
+    assert "lock" in rules.enabled and rules.landlock == before
+    assert rules.option("log/lock/new_exec_on") and rules.defaults["lock"] == actions.DENY

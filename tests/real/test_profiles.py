@@ -24,6 +24,11 @@ ALL = "-mallow/all+/***"
 GAIN = f"{PYTHON} -S -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'"
 PTY = f"{PYTHON} -S -c 'import os; os.openpty()'"
 LOWEST = f"{PYTHON} -S -c 'import os; assert max(os.open(\"/\", 0) for _ in range(20)) < 90'"
+TRACE = (
+    f"{PYTHON} -S -c 'import ctypes, os; p = os.fork(); ask = ctypes.CDLL(None).ptrace; "
+    "os._exit(0) if not p and (ask(0, 0, 0, 0), os.kill(os.getpid(), 19)) else 0; "
+    "assert os.WIFSTOPPED(os.waitpid(p, 0)[1]); ask(7, p, 0, 0); os.waitpid(p, 0)'"
+)
 CORE = 'test "$(ulimit -c)" != 0'
 MOUNT = "unshare -m true"
 SHADOW = "cat /etc/shadow >/dev/null"
@@ -56,6 +61,7 @@ TABLE: dict[str, tuple[list[str], str, str, list[str] | None]] = {
     "enforce": ([*READ, "-ptrace", "-penforce"], "true", "cat /etc/passwd", [*READ, "-ptrace"]),
     "trace": (["-ptrace", NOPIE], SYSTEM, MOUNT, None),
     "core": (["-poff", "-pcore"], CORE, MOUNT, None),
+    "debug": (["-poff", "-pdebug", NOPIE], TRACE, MOUNT, None),
     "nomem": (["-poff", "-pnomem", NOPIE], GAIN, MOUNT, None),
     "nopie": (["-plinux", "-pnopie", "-mallow/stat+/***"], f"{PYTHON} -S -c pass", SHADOW, None),
     "privileged": (["-poff", "-pprivileged"], "chown 1:1 . && chown 0:0 .", MOUNT, None),
@@ -72,6 +78,7 @@ TABLE: dict[str, tuple[list[str], str, str, list[str] | None]] = {
     "noipv4": (["-poff", "-pnoipv4", NOPIE], SIX, FOUR, ["-poff"]),
     "noipv6": (["-poff", "-pnoipv6", NOPIE], FOUR, SIX, ["-poff"]),
     "linux": (["-plinux"], SYSTEM, SHADOW, None),
+    "landlock": (["-poff", "-plandlock"], f"{SYSTEM}; {TEMPORARY}; {C_BUILD}", "ls /root", ["-poff"]),
     "tty": (["-plinux", "-ptty", NOPIE], PTY, SHADOW, None),
     "tty_native": (["-plinux", "-ptty_native", NOPIE], PTY, SHADOW, None),
     "user": (["-puser"], f"{SYSTEM}; {TEMPORARY}", SHADOW, None),

@@ -137,7 +137,6 @@ allow/write+/var/db/ntpd.drift
 lock:on
 """
 UNBUILT_OF_NTPD = (
-    "sandbox/lock:on",
     "unshare/mount,uts,pid,ipc,cgroup:1",
     "bind+/etc:/etc:ro,nodev,noexec,nosuid,noatime",
 )

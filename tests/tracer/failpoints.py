@@ -110,7 +110,7 @@ def fail_child_nnp() -> None:
 
 
 def fail_child_landlock() -> None:
-    fails(spawn, "_scope_signals", 95)
+    fails(spawn, "_scope", 95)
 
 
 def fail_child_filter() -> None:
@@ -135,7 +135,7 @@ def fail_child_signals() -> None:
 
 def fail_child_dies() -> None:
     """The child is killed before it has a filter."""
-    around(spawn, "_scope_signals", lambda: os.kill(os.getpid(), 9))
+    around(spawn, "_scope", lambda: os.kill(os.getpid(), 9))
     faults.words[W_HITS] += 1
 
 

@@ -58,8 +58,8 @@ def allowed(letter: str, point: str, mode: str) -> set[str]:
                            "complete-before", "send-before")  # fmt: skip
     if mode == SEND and letter in "owktc" and point in ("addfd-after", "count-before"):
         return {"ok", "killed"}  # the outcome is unknown: whoever had it must not run on
-    if mode == TWO_STEP and letter in "wktc" and point == "send-before":
-        return {"ok"}  # its number had been published
+    if mode == TWO_STEP and letter in "wktc" and point in ("addfd-after", "send-before"):
+        return {"ok"}  # its number had been published, or its file was found in the caller
     return {"5"} if effect else {"ok"}
 
 

@@ -57,7 +57,7 @@ static int check_writable(int fd, int before)
     struct stat st;
     if (check_file(fd, "content") || fstat(fd, &st) < 0 || write(fd, "more", 4) != 4)
         return WRONG;
-    return descriptors_of() - before <= 2 ? 0 : WRONG;
+    return descriptors_of() - before <= 1 ? 0 : WRONG;
 }
 
 static int check_created(int fd, const char *path)
@@ -78,7 +78,7 @@ static int call(char letter, const char *path)
     switch (letter) {
     case 'o':
         fd = syscall(SYS_open, path, O_RDONLY);
-        return fd < 0 ? refused() : check_file(fd, "content");
+        return fd < 0 ? refused() : descriptors_of() - before > 1 ? WRONG : check_file(fd, "content");
     case 't':
         fd = syscall(SYS_open, path, O_RDWR | O_TRUNC);
         return fd < 0 ? refused() : check_file(fd, "");
