@@ -3,8 +3,8 @@ on them (trace/force_cloexec, trace/force_rand_fd); else the kernel goes on by i
 
 Nothing is judged here but the peer of a connection (block, net/accept): one that is refused is taken and closed, and
 the call fails with ECONNABORTED, as when the peer went away again.  A worker makes the object, or accepts on a
-duplicate of the caller's socket, and installs it; its own descriptor is closed before the answer, because a socket keeps its
-address while anybody holds it.
+duplicate of the caller's socket, and installs it; its own descriptor is closed before the answer, because a socket
+keeps its address while anybody holds it.
 
 The other calls that make descriptors (dup, pipe, epoll_create, eventfd, socketpair, ...) are native: the manual names
 these four and the family of open(2).
