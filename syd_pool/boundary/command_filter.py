@@ -160,7 +160,7 @@ def _only_when(name: str, rules: Ruleset, identity: bool) -> tuple[tuple[Conditi
         return (_NAMES_ITSELF, *(ONLY_WHEN[name] if identity else ()))
     if name != "mmap" or is_open(rules.lock):
         return ONLY_WHEN[name]
-    executable = (_EXECUTABLE,) if "exec" in rules.enabled else ()
+    executable = (_EXECUTABLE,) if {"exec", "tpe"} & rules.enabled else ()
     return (*executable, _SHARED) if rules.appends else executable
 
 

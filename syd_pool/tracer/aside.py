@@ -55,7 +55,7 @@ def start(
     ours.setblocking(False)
 
     def over(run: Run) -> None:
-        run.poller.unregister(ours)
+        run.others.unregister(ours)
         del run.watched[ours.fileno()]
         run.control.q[word] = 0
         if ended is not None:
@@ -63,7 +63,7 @@ def start(
         ours.close()
 
     run.watched[ours.fileno()] = over
-    run.poller.register(ours, 1)  # POLLIN; POLLHUP comes unasked
+    run.others.register(ours, 1)  # POLLIN; POLLHUP comes unasked
 
 
 def _be(name: str, end: socket, work: Callable[[socket], None]) -> None:

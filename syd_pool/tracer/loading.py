@@ -45,7 +45,7 @@ def read(run: Run, tid: int, tgid: int, fd: int, done: Callable[[bytes | BadRule
 
     def give(what: bytes | BadRule) -> None:
         if waiting:
-            run.poller.unregister(clock)
+            run.others.unregister(clock)
             del run.watched[clock]
             os.close(clock)
             waiting.pop()(what)
@@ -58,7 +58,7 @@ def read(run: Run, tid: int, tgid: int, fd: int, done: Callable[[bytes | BadRule
         os.close(clock)
         raise
     run.watched[clock] = lambda _: give(_late(line))
-    run.poller.register(clock, 1)  # POLLIN
+    run.others.register(clock, 1)  # POLLIN
 
 
 def _late(line: str) -> BadRule:
