@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 MSG_DONTWAIT = 0x40
 
 DEPTH = 3  # unfinished slots of the local worker before another is asked (kernel-facts 3.2)
-FULL = 8  # ... of any worker before calls wait in the kernel: RECV walks past all that were received (3.1)
-LOW = 2  # ... of a worker that gets new ones after that, so that it does not wait for them
+FULL = 128  # ... of any worker before calls wait in the kernel: RECV walks past all that were received (3.1)
+LOW = 64  # ... of a worker that gets new ones after that, so that it does not wait for them
 STALL_S = 0.001  # so long without that, and the workers beyond one for each CPU are asked
 
 
